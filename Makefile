@@ -1,0 +1,47 @@
+# Every target does its own set-up: a virtual environment in .venv, and Mosquitto where it is missing.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: demo test check bench digits clean
+
+demo: .venv/.demo mosquitto
+	$(BIN)/delen demo $(ARGS)
+
+test: .venv/.dev mosquitto
+	$(BIN)/python -m pytest $(ARGS)
+
+check: .venv/.dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: .venv/.dev mosquitto
+	$(BIN)/python -m benchmarks
+
+digits: .venv/.dev
+	$(BIN)/delen train -m digits --dataset digits --out runs/digits
+	$(BIN)/delen split runs/digits --out engines/digits
+	$(BIN)/delen profile engines/digits
+
+.venv/.venv:
+	@sh deploy/install-packages "$(PYTHON)"
+	$(PYTHON) -m venv .venv
+	touch $@
+
+# The demo runs on what the appliance needs; the tests and the checks need torch and the linters too.
+.venv/.demo: .venv/.venv pyproject.toml constraints.txt
+	$(INSTALL) -e .
+	touch $@
+
+.venv/.dev: .venv/.venv pyproject.toml constraints.txt
+	$(INSTALL) -e '.[dev,train]'
+	touch $@ .venv/.demo
+
+.PHONY: mosquitto
+mosquitto:
+	@sh deploy/install-packages mosquitto
+
+clean:
+	rm -rf .venv runs build *.egg-info
