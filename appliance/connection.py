@@ -1,0 +1,70 @@
+"""How the broker is reached: address, credentials, TLS, and sockets that do not wait."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import paho.mqtt.client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion
+
+from appliance.errors import BrokerError
+from appliance.settings import Settings
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BrokerAddress:
+    """Where the broker is, and as whom to speak to it."""
+
+    host: str
+    port: int
+    username: str | None = None
+    password: str | None = None
+    tls_ca: Path | None = None
+
+    @classmethod
+    def of(cls, settings: Settings) -> BrokerAddress:
+        """The broker that the settings name. Raises SettingsError for an unreadable password."""
+        return cls(
+            host=settings.mqtt_host,
+            port=settings.mqtt_port,
+            username=settings.mqtt_username,
+            password=settings.password(),
+            tls_ca=settings.mqtt_tls_ca,
+        )
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+def new_client(broker: BrokerAddress, *, client_id: str, manual_ack: bool = False) -> mqtt.Client:
+    """An MQTT 5 client, not connected yet. Raises BrokerError where the CA cannot be read."""
+    client = mqtt.Client(
+        CallbackAPIVersion.VERSION2,
+        client_id=client_id,
+        protocol=mqtt.MQTTv5,
+        manual_ack=manual_ack,
+    )
+    if broker.username is not None:
+        client.username_pw_set(broker.username, broker.password)
+    if broker.tls_ca is not None:
+        client.tls_set_context(_tls(broker.tls_ca))
+    client.on_socket_open = _disable_nagle
+    return client
+
+
+def _tls(ca: Path) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=str(ca))
+    except (OSError, ssl.SSLError) as error:
+        raise BrokerError(
+            f"the broker's CA {ca} cannot be read (DELEN_MQTT_TLS_CA): {error}"
+        ) from error
+
+
+def _disable_nagle(_client: mqtt.Client, _userdata: object, sock: Any) -> None:
+    # Nagle's algorithm with delayed acknowledgements costs about 44 ms a round trip.
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

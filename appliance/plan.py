@@ -1,0 +1,144 @@
+"""A policy compiled for an engine: it says after each exit whether a task stops."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from appliance.conditions import Condition, ExitMetrics, Predicate, compile_condition
+from appliance.engine import Engine
+from appliance.errors import Fault, Faulty
+from appliance.policy import Policy
+
+
+class StoppedBy(str, Enum):
+    """Why a task answered from the exit it did."""
+
+    CONDITION = "condition"
+    RESPONSE_TIME = "response_time"
+    """The exit that was wanted next would have broken the bound on response time."""
+    ENERGY = "energy"
+    """The exit that was wanted next would have broken the bound on energy."""
+    ACCURACY = "accuracy"
+    """Every deeper exit lies below the accuracy floor, which this one keeps."""
+    BEST_EXIT = "best_exit"
+    """No deeper exit is more accurate, and no condition asks for one."""
+    LAST_EXIT = "last_exit"
+    ERROR = "error"
+    """The condition could not be evaluated at this exit."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a task is run by. `predicates` has one entry per exit, None where nothing is asked."""
+
+    policy: Policy
+    engine: Engine
+    predicates: tuple[Predicate | None, ...]
+
+    def stop(
+        self,
+        metrics: ExitMetrics,
+        *,
+        stage_times_s: Sequence[float],
+        response_time_bound_s: float | None,
+    ) -> StoppedBy | None:
+        """Why the task stops at the exit that `metrics` tells of, or None where it goes on.
+
+        First it is asked which exit is wanted next, then whether it fits the bounds: they look
+        ahead, by the estimated times of the stages (`stage_times_s`, one per stage, seconds) and
+        by the profiled energies, so that they are kept rather than found broken. The bound on
+        response time is given apart, because a message's expiry can shorten the policy's.
+        """
+        if metrics.exit == self.engine.last_exit:
+            return StoppedBy.LAST_EXIT
+        wanted = self._wanted_exit(metrics)
+        if isinstance(wanted, StoppedBy):
+            return wanted
+        if response_time_bound_s is not None:
+            ahead_s = sum(stage_times_s[metrics.exit + 1 : wanted + 1])
+            if metrics.response_time + ahead_s > response_time_bound_s:
+                return StoppedBy.RESPONSE_TIME
+        energy_bound_j = self.policy.bounds.energy
+        if energy_bound_j is not None:
+            energy_j = self.engine.energy_to_j[wanted]
+            if energy_j is None or energy_j > energy_bound_j:
+                return StoppedBy.ENERGY
+        return None
+
+    def _wanted_exit(self, metrics: ExitMetrics) -> int | StoppedBy:
+        """The deeper exit that the policy wants next, or why it wants none.
+
+        For accuracy's sake only an exit that is more accurate is wanted, so that dominated ones
+        are passed by on the way; a condition that does not fire wants the next exit, whichever.
+        """
+        better = self.engine.better_exit[metrics.exit]
+        floor = self.policy.bounds.accuracy
+        below_floor = floor is not None and (metrics.accuracy or 0.0) < floor
+        if below_floor and better is not None:
+            return better
+        predicate = self.predicates[metrics.exit]
+        if predicate is None:
+            return StoppedBy.BEST_EXIT if better is None else better
+        try:
+            if predicate(metrics):
+                return StoppedBy.CONDITION
+        except TypeError:
+            return StoppedBy.ERROR
+        if floor is not None and not below_floor and not self._floor_kept_below(metrics.exit):
+            return StoppedBy.ACCURACY
+        return metrics.exit + 1
+
+    def _floor_kept_below(self, exit_: int) -> bool:
+        floor = self.policy.bounds.accuracy or 0.0
+        return any((stage.accuracy or 0.0) >= floor for stage in self.engine.stages[exit_ + 1 :])
+
+    def unmet(self, metrics: ExitMetrics) -> tuple[str, ...]:
+        """The policy's bounds that an answer with these metrics does not keep."""
+        bounds = self.policy.bounds
+        kept = {
+            "response_time": bounds.response_time is None
+            or metrics.response_time <= bounds.response_time,
+            "energy": bounds.energy is None
+            or (metrics.energy is not None and metrics.energy <= bounds.energy),
+            "accuracy": bounds.accuracy is None
+            or (metrics.accuracy is not None and metrics.accuracy >= bounds.accuracy),
+        }
+        return tuple(name for name, is_kept in kept.items() if not is_kept)
+
+
+def compile_plan(policy: Policy, engine: Engine) -> Plan:
+    """Compiles a policy's conditions for an engine.
+
+    Raises Faulty where the policy does not fit the engine: a list of conditions of another length
+    than the engine has exits, or a bound on what the engine's profile does not tell.
+    """
+    exits = len(engine.stages)
+    faults: list[Fault] = []
+    exit_when = policy.exit_when
+    conditions: tuple[Condition | None, ...] = (
+        exit_when if isinstance(exit_when, tuple) else (exit_when,) * exits
+    )
+    if len(conditions) != exits:
+        message = f"{len(conditions)} conditions for the {exits} exits of {engine.name}"
+        faults.append(Fault(path=("exit_when",), message=f"{message}: write one per exit, or one"))
+    profiled = {
+        "energy": all(stage.energy_j is not None for stage in engine.stages),
+        "accuracy": all(stage.accuracy is not None for stage in engine.stages),
+    }
+    faults += [
+        Fault(
+            path=("bounds", name),
+            message=f"the engine {engine.name} has no {name} in its profile:"
+            f" run `delen profile {engine.folder}`, or leave this bound out",
+        )
+        for name, is_profiled in profiled.items()
+        if getattr(policy.bounds, name) is not None and not is_profiled
+    ]
+    if faults:
+        raise Faulty(faults)
+    predicates = tuple(
+        None if condition is None else compile_condition(condition) for condition in conditions
+    )
+    return Plan(policy=policy, engine=engine, predicates=predicates)

@@ -1,0 +1,226 @@
+"""The policy document: what one tenant asks of an engine."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    StringConstraints,
+    ValidationError,
+)
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+from appliance.conditions import Condition, Scope, parse
+from appliance.document import Document, parse_document
+from appliance.errors import Fault, Faulty, InvalidDocument, KeyPath
+from appliance.fields import quantity, sentence_error
+from appliance.quantities import Dimension
+from appliance.topics import level_fault
+
+
+def _condition(scope: Scope) -> PlainValidator:
+    def read(value: object) -> Condition:
+        try:
+            return parse(value, scope)
+        except Faulty as error:
+            raise _carrying(error.faults) from error
+
+    return PlainValidator(read)
+
+
+def parse_exit_when(value: object) -> Condition | tuple[Condition, ...]:
+    """One condition for every exit, or one per exit from a list. Raises Faulty."""
+    if not isinstance(value, list):
+        return parse(value)
+    faults: list[Fault] = []
+    conditions: list[Condition] = []
+    for index, item in enumerate(value):
+        try:
+            conditions.append(parse(item))
+        except Faulty as error:
+            faults += [Fault(path=(index, *f.path), message=f.message) for f in error.faults]
+    if faults:
+        raise Faulty(faults)
+    return tuple(conditions)
+
+
+def _exit_when(value: object) -> Condition | tuple[Condition, ...]:
+    try:
+        return parse_exit_when(value)
+    except Faulty as error:
+        raise _carrying(error.faults) from error
+
+
+def _carrying(faults: tuple[Fault, ...]) -> PydanticCustomError:
+    # Pydantic gives a value one error; the faults inside it travel in the error's context.
+    return PydanticCustomError("condition", "faulty condition", {"faults": tuple(faults)})
+
+
+def _tenant_name(name: str) -> str:
+    fault = level_fault(name)
+    if fault is not None:
+        raise sentence_error(f"no tenant's name: {fault}")
+    return name
+
+
+Seconds = Annotated[float, quantity(Dimension.TIME), Field(gt=0)]
+Joules = Annotated[float, quantity(Dimension.ENERGY), Field(gt=0)]
+Fraction = Annotated[float, quantity(Dimension.RATIO)]
+ExitWhen = Annotated[Condition | tuple[Condition, ...], PlainValidator(_exit_when)]
+TenantCondition = Annotated[Condition, _condition(Scope.TENANT)]
+TenantName = Annotated[str, AfterValidator(_tenant_name)]
+WholeNumber = Annotated[int, Field(strict=True)]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=128)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+
+class Bounds(_Section):
+    """What a task may cost at most, and how accurate its exit must be at least."""
+
+    response_time: Seconds | None = None
+    energy: Joules | None = None
+    accuracy: Fraction | None = None
+    agreement: Fraction | None = None
+
+
+class Mode(_Section):
+    """A named alternative set of bounds and conditions."""
+
+    bounds: Bounds = Bounds()
+    exit_when: ExitWhen | None = None
+
+
+class Rule(_Section):
+    """When to use a mode, and how long to stay in it at least."""
+
+    use: Name
+    when: TenantCondition
+    hold: Seconds | None = None
+
+
+class Budget(_Section):
+    """Joules per period, and what happens when they are spent."""
+
+    energy: Joules
+    per: Seconds
+    exhausted: Literal["degrade", "reject"] = "degrade"
+    pace: bool = False
+
+
+class Queue(_Section):
+    """How many requests may wait, and who goes when one more comes."""
+
+    limit: WholeNumber = Field(default=32, ge=1, le=100_000)
+    full: Literal["drop-oldest", "reject"] = "drop-oldest"
+
+
+class Goal(_Section):
+    """What to maximise, and the conditions on the tenant that must hold meanwhile."""
+
+    maximize: Literal["accuracy"]
+    subject_to: list[TenantCondition] = Field(min_length=1)
+
+
+class Policy(_Section):
+    """One tenant's versioned document."""
+
+    tenant: TenantName
+    version: WholeNumber = Field(ge=1, le=2**53)
+    engine: Name
+    bounds: Bounds = Bounds()
+    exit_when: ExitWhen | None = None
+    modes: dict[str, Mode] = Field(default_factory=dict)
+    adapt: list[Rule] = Field(default_factory=list)
+    budget: Budget | None = None
+    goal: Goal | None = None
+    queue: Queue = Queue()
+    priority: WholeNumber = Field(default=0, ge=-100, le=100)
+
+    def not_in_force(self) -> list[str]:
+        """The parts of this policy that are valid and kept, but not yet acted on."""
+        asked = {
+            "bounds.agreement": self.bounds.agreement is not None,
+            "modes": bool(self.modes),
+            "adapt": bool(self.adapt),
+            "budget": self.budget is not None,
+            "goal": self.goal is not None,
+        }
+        return [name for name, is_asked in asked.items() if is_asked]
+
+
+def parse_policy(text: str | bytes, *, tenant: str | None = None) -> Policy:
+    """The policy in a YAML or JSON text; where `tenant` is given, it must be that tenant's.
+
+    Raises InvalidDocument with everything that is wrong in it, each problem with its place.
+    """
+    document = parse_document(text)
+    return read_policy(document, tenant=tenant)
+
+
+def read_policy(document: Document, *, tenant: str | None = None) -> Policy:
+    """The policy in a document that was parsed before. Raises InvalidDocument."""
+    if not isinstance(document.value, dict):
+        fault = Fault(path=(), message="a policy is a mapping with tenant, version and engine")
+        raise InvalidDocument(document.locate([fault]))
+    value = document.value if tenant is None else {"tenant": tenant, **document.value}
+    faults: list[Fault] = []
+    if tenant is not None and value["tenant"] != tenant:
+        message = f"this is the policy of {value['tenant']!r}, pushed to the topic of {tenant!r}"
+        faults.append(Fault(path=("tenant",), message=message))
+    faults += _unknown_modes(value)
+    try:
+        policy = Policy.model_validate(value)
+    except ValidationError as error:
+        for details in error.errors():
+            faults += _faults(details)
+    if faults:
+        raise InvalidDocument(document.locate(faults))
+    return policy
+
+
+def _unknown_modes(value: dict[str, Any]) -> list[Fault]:
+    """Rules that use a mode which is not there; asked before the rest is known to be valid."""
+    modes, rules = value.get("modes") or {}, value.get("adapt") or []
+    if not isinstance(modes, dict) or not isinstance(rules, list):
+        return []
+    known = f"modes here: {', '.join(map(str, modes))}" if modes else "there is no `modes` section"
+    return [
+        Fault(path=("adapt", index, "use"), message=f"no mode `{rule['use']}`; {known}")
+        for index, rule in enumerate(rules)
+        if isinstance(rule, dict) and "use" in rule and rule["use"] not in modes
+    ]
+
+
+def _faults(details: ErrorDetails) -> list[Fault]:
+    path: KeyPath = details["loc"]
+    context = details.get("ctx", {})
+    if details["type"] == "condition":
+        return [Fault(path=(*path, *f.path), message=f.message) for f in context["faults"]]
+    name = path[-1] if path else ""
+    if details["type"] == "missing":
+        return [Fault(path=path, message=f"`{name}` is missing")]
+    if details["type"] == "extra_forbidden":
+        return [Fault(path=path, message=f"there is no field `{name}`{_hint(str(name), path)}")]
+    return [Fault(path=path, message=f"{name}: {details['msg']}" if name else details["msg"])]
+
+
+def _hint(name: str, path: KeyPath) -> str:
+    sections: dict[str, type[BaseModel]] = {
+        "bounds": Bounds, "modes": Mode, "adapt": Rule, "budget": Budget, "queue": Queue,
+        "goal": Goal,
+    }  # fmt: skip
+    parents = [part for part in path[:-1] if part in sections]
+    section = sections[str(parents[-1])] if parents else Policy
+    close = difflib.get_close_matches(name, section.model_fields, n=1)
+    if close:
+        return f"; did you mean `{close[0]}`?"
+    return f"; fields here: {', '.join(section.model_fields)}"

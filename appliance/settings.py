@@ -1,0 +1,137 @@
+"""Settings: environment DELEN_*, then delen.yaml; read once, frozen, passed in."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import socket
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    YamlConfigSettingsSource,
+)
+
+from appliance.errors import SettingsError
+from appliance.fields import quantity, sentence_error
+from appliance.quantities import Dimension
+from appliance.topics import level_fault
+
+PREFIX = "DELEN_"
+FILE = Path("delen.yaml")
+
+
+def _level(name: str) -> str:
+    fault = level_fault(name)
+    if fault is not None:
+        raise sentence_error(f"{name!r} cannot stand in a topic: {fault}")
+    return name
+
+
+def _prefix(prefix: str) -> str:
+    for level in prefix.split("/"):
+        _level(level)
+    return prefix
+
+
+def _this_machine() -> str:
+    return re.sub(r"[^\w.-]", "-", socket.gethostname()) or "appliance"
+
+
+class Settings(BaseSettings):
+    """What the operator decides. Times in seconds, sizes in bytes; `40ms` and `8MB` are read."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, yaml_file=FILE, frozen=True, extra="forbid", env_ignore_empty=True
+    )
+
+    appliance_id: Annotated[str, AfterValidator(_level)] = Field(default_factory=_this_machine)
+    """The name of this box in topics and results."""
+    mqtt_host: str = "localhost"
+    mqtt_port: int = Field(default=1883, ge=1, le=65_535)
+    mqtt_username: str | None = None
+    mqtt_password: SecretStr | None = None
+    mqtt_password_file: Path | None = None
+    """A file whose content is the password, as Docker secrets are."""
+    mqtt_tls_ca: Path | None = None
+    """The certificate authority of the broker; where it is set, the connection is TLS."""
+    topic_prefix: Annotated[str, AfterValidator(_prefix)] = "delen/v1"
+    engines: Path = Path("engines")
+    conditions: Path = Path("conditions")
+    """Policies here are loaded at start for tenants that never had one."""
+    database: Path = Path("delen.db")
+    backend: Literal["auto", "onnx"] = "auto"
+    meter: Literal["auto", "modelled"] = "auto"
+    threads: int | None = Field(default=None, ge=1, le=256)
+    """Threads of one ONNX Runtime stage; by default all cores but one."""
+    max_frame: Annotated[float, quantity(Dimension.SIZE), Field(ge=1024)] = 10e6
+    """The largest frame that is accepted."""
+    receive_maximum: int = Field(default=64, ge=1, le=65_535)
+    """How many QoS 1 frames the broker may have outstanding here at a time."""
+    session_expiry: Annotated[float, quantity(Dimension.TIME), Field(ge=0)] = 86_400.0
+    """How long the broker keeps frames for an appliance that is away."""
+    log_max_age: Annotated[float, quantity(Dimension.TIME), Field(ge=60)] = 30 * 86_400.0
+    log_max_size: Annotated[float, quantity(Dimension.SIZE), Field(ge=1e6)] = 512e6
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the signature is pydantic's
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, YamlConfigSettingsSource(settings_cls)
+
+    def password(self) -> str | None:
+        """The broker's password, from the setting or from the file. Raises SettingsError."""
+        if self.mqtt_password is not None:
+            return self.mqtt_password.get_secret_value()
+        if self.mqtt_password_file is None:
+            return None
+        try:
+            return self.mqtt_password_file.read_text().rstrip("\r\n")
+        except OSError as error:
+            raise SettingsError(f"DELEN_MQTT_PASSWORD_FILE cannot be read: {error}") from error
+
+
+def read_settings(**overrides: object) -> Settings:
+    """The settings; what is given here goes before the environment, which goes before the file.
+
+    Raises SettingsError with all that is wrong, a line each.
+    """
+    try:
+        return Settings(**overrides)  # type: ignore[arg-type]
+    except ValidationError as error:
+        lines = [_line(str(part["loc"][0]), part["msg"], part["type"]) for part in error.errors()]
+        raise SettingsError("\n".join(lines)) from error
+    except yaml.YAMLError as error:
+        raise SettingsError(f"{FILE} is no YAML: {error}") from error
+
+
+def unknown_variables() -> list[str]:
+    """Sentences on DELEN_* variables of the environment that name no setting."""
+    known = [PREFIX + name.upper() for name in Settings.model_fields]
+    sentences = []
+    for name in sorted(os.environ):
+        if name.startswith(PREFIX) and name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            sentences.append(f"{name} is no setting and has no effect{hint}")
+    return sentences
+
+
+def _line(field: str, message: str, kind: str) -> str:
+    if kind == "extra_forbidden":
+        close = difflib.get_close_matches(field, Settings.model_fields, n=1)
+        hint = f"; did you mean `{close[0]}`?" if close else ""
+        return f"{FILE}: there is no setting `{field}`{hint}"
+    return f"{PREFIX}{field.upper()} (or `{field}` in {FILE}): {message}"

@@ -1,0 +1,53 @@
+"""One request in flight, and what it has cost and answered so far."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from appliance.conditions import ExitMetrics
+from appliance.messages import Request, RequestKey
+from appliance.plan import Plan, StoppedBy
+
+
+@dataclass(kw_only=True, slots=True)
+class Task:
+    """One request in flight. Times are monotonic seconds.
+
+    `features` is the decoded frame at first, shape (1, *input), then what the last stage left for
+    the next one, the backend's own handle.
+    """
+
+    request: Request
+    key: RequestKey | None = None
+    plan: Plan
+    features: Any
+    started_s: float | None = None
+    metrics: ExitMetrics | None = None
+    probabilities: NDArray[np.float32] | None = None
+    stopped_by: StoppedBy | None = None
+
+    @property
+    def next_stage(self) -> int:
+        return 0 if self.metrics is None else self.metrics.exit + 1
+
+    @property
+    def queue_time_s(self) -> float:
+        """How long the task waited for its first stage."""
+        return 0.0 if self.started_s is None else self.started_s - self.request.received_s
+
+    @property
+    def response_time_bound_s(self) -> float | None:
+        """The policy's bound on response time, shortened by the message's expiry."""
+        bound_s, expires_s = self.plan.policy.bounds.response_time, self.request.expires_s
+        if expires_s is None:
+            return bound_s
+        expiry_s = expires_s - self.request.received_s
+        return expiry_s if bound_s is None else min(bound_s, expiry_s)
+
+    def expired(self, now_s: float) -> bool:
+        """Whether nobody waits for the reply any more."""
+        return self.request.expires_s is not None and now_s >= self.request.expires_s
