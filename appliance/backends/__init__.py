@@ -1,0 +1,1 @@
+"""What runs the stages: one module per runtime, behind one protocol."""

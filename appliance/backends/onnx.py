@@ -1,0 +1,121 @@
+"""Stages on ONNX Runtime: a session each, and features that stay in its own tensors."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+from typing_extensions import Self
+
+from appliance.engine import Engine
+from appliance.errors import EngineError
+
+INPUT, OUTPUT, FEATURES = "input", "output", "features"
+"""The names that a stage's tensors have."""
+
+
+class OnnxBackend:
+    """Runs an engine's ONNX stages on the CPU.
+
+    A batch of one goes from stage to stage without a copy; a batch of several is joined once
+    before a stage and handed on as views of its output. `threads` work on one stage, by default
+    all cores but one, which is left to the network and the decoding.
+    """
+
+    name = "onnx"
+
+    def __init__(self, engine: Engine, *, threads: int | None = None) -> None:
+        self._engine = engine
+        self._threads = threads or max(1, (os.cpu_count() or 2) - 1)
+        self._sessions: list[Any] = []
+        self._output_names: list[list[str]] = []
+        self._fixed_batch: list[bool] = []
+
+    def __enter__(self) -> Self:
+        for number in range(len(self._engine.stages)):
+            self._open_stage(number)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._sessions.clear()
+
+    def feed(self, tensor: NDArray[Any]) -> ort.OrtValue:
+        return ort.OrtValue.ortvalue_from_numpy(tensor)
+
+    def run(
+        self, stage: int, batch: Sequence[ort.OrtValue]
+    ) -> tuple[NDArray[np.float32], Sequence[ort.OrtValue]]:
+        if len(batch) > 1 and self._fixed_batch[stage]:
+            return self._run_singly(stage, batch)
+        joined = batch[0] if len(batch) == 1 else _join(batch)
+        try:
+            outputs = self._sessions[stage].run_with_ort_values(
+                self._output_names[stage], {INPUT: joined}
+            )
+        except Exception as error:
+            raise EngineError(f"stage {stage} of {self._engine.name} failed: {error}") from error
+        logits = outputs[0].numpy()
+        if len(outputs) == 1:
+            return logits, ()
+        return logits, (outputs[1],) if len(batch) == 1 else _split(outputs[1])
+
+    def _run_singly(
+        self, stage: int, batch: Sequence[ort.OrtValue]
+    ) -> tuple[NDArray[np.float32], Sequence[ort.OrtValue]]:
+        runs = [self.run(stage, [features]) for features in batch]
+        logits = np.concatenate([logits for logits, _ in runs])
+        return logits, [features for _, following in runs for features in following]
+
+    def _open_stage(self, number: int) -> None:
+        path = self._engine.stages[number].onnx
+        if path is None:
+            raise EngineError(
+                f"stage {number} of {self._engine.name} has no ONNX file: name one in"
+                f" {self._engine.folder / 'engine.yaml'}, or make one with `delen split`"
+            )
+        session = _session(path, self._threads)
+        inputs = {tensor.name: tensor for tensor in session.get_inputs()}
+        outputs = [tensor.name for tensor in session.get_outputs()]
+        last = number == self._engine.last_exit
+        wanted = [OUTPUT] if last else [OUTPUT, FEATURES]
+        if list(inputs) != [INPUT] or not set(wanted) <= set(outputs):
+            raise EngineError(
+                f"{path}: the tensors are {', '.join(inputs)} -> {', '.join(outputs)};"
+                f" they must be named {INPUT} -> {', '.join(wanted)}"
+            )
+        self._sessions.append(session)
+        self._output_names.append(wanted)
+        self._fixed_batch.append(isinstance(inputs[INPUT].shape[0], int))
+
+
+def _session(path: Path, threads: int) -> Any:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # Threads that spin between requests would heat a box that mostly waits.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    try:
+        return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise EngineError(f"{path} cannot be opened by ONNX Runtime: {error}") from error
+
+
+def _join(batch: Sequence[ort.OrtValue]) -> ort.OrtValue:
+    return ort.OrtValue.ortvalue_from_numpy(np.concatenate([value.numpy() for value in batch]))
+
+
+def _split(features: ort.OrtValue) -> list[ort.OrtValue]:
+    array = features.numpy()
+    return [ort.OrtValue.ortvalue_from_numpy(array[item : item + 1]) for item in range(len(array))]

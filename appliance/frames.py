@@ -1,0 +1,335 @@
+"""A frame's bytes into the first stage's input: JPEG, PNG, NPY and WAV, each with limits first."""
+
+from __future__ import annotations
+
+import io
+import math
+import warnings
+import wave
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.lib import format as npy_format
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from appliance.engine import InputSpec, Kind, Resize
+from appliance.errors import Code, Rejected
+
+Payload = bytes | bytearray
+Tensor = NDArray[Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """What a frame may ask for; checked before anything is allocated for it."""
+
+    max_bytes: int = 10_000_000
+    max_pixels: int = 50_000_000
+
+
+def decode(
+    payload: Payload,
+    content_type: str | None,
+    spec: InputSpec,
+    kind: Kind,
+    limits: Limits = Limits(),
+) -> Tensor:
+    """The tensor in a frame: shape (1, *spec.shape), of spec.dtype, C-contiguous.
+
+    What it is comes from the content type, else from its first bytes. An NPY is taken as the
+    ready input, with or without the batch axis; an image is scaled to 0..1 and normalised.
+    Raises Rejected: 400 for what is malformed, 413 for what is too large, 415 for an unknown type.
+    """
+    if len(payload) > limits.max_bytes:
+        raise Rejected(
+            Code.TOO_LARGE,
+            f"the frame has {len(payload)} bytes; at most {limits.max_bytes} are accepted",
+        )
+    if not payload:
+        raise Rejected(Code.MALFORMED, "the frame is empty: no byte of it arrived")
+    media = _media(payload, content_type)
+    if media in (_JPEG, _PNG) and kind is not Kind.IMAGE:
+        raise Rejected(Code.UNKNOWN_TYPE, f"this engine takes {kind.value} frames, not images")
+    if media == _WAV and kind is not Kind.AUDIO:
+        raise Rejected(Code.UNKNOWN_TYPE, f"this engine takes {kind.value} frames, not sound")
+    tensor = _DECODERS[media](payload, spec, limits)
+    return np.ascontiguousarray(tensor)
+
+
+# What a frame is.
+
+_JPEG, _PNG, _NPY, _WAV = "image/jpeg", "image/png", "application/x-npy", "audio/wav"
+
+_ALIASES = {
+    "image/jpg": _JPEG,
+    "image/pjpeg": _JPEG,
+    "application/x-numpy": _NPY,
+    "application/npy": _NPY,
+    "audio/x-wav": _WAV,
+    "audio/wave": _WAV,
+    "audio/vnd.wave": _WAV,
+}
+_UNTOLD = frozenset({"", "application/octet-stream", "binary/octet-stream"})
+
+
+def _media(payload: Payload, content_type: str | None) -> str:
+    told = (content_type or "").partition(";")[0].strip().lower()
+    told = _ALIASES.get(told, told)
+    seen = _sniff(payload)
+    if told in _UNTOLD:
+        if seen is None:
+            raise Rejected(
+                Code.UNKNOWN_TYPE,
+                "the frame starts like no JPEG, PNG, NPY or WAV: send one of these",
+            )
+        return seen
+    if told not in _DECODERS:
+        known = ", ".join(_DECODERS)
+        raise Rejected(Code.UNKNOWN_TYPE, f"the content type {told[:80]!r} is not one of {known}")
+    if told != seen:
+        raise Rejected(Code.MALFORMED, f"the frame is said to be {told}, but does not start so")
+    return told
+
+
+def _sniff(payload: Payload) -> str | None:
+    start = bytes(payload[:12])
+    if start.startswith(b"\xff\xd8\xff"):
+        return _JPEG
+    if start.startswith(b"\x89PNG\r\n\x1a\n"):
+        return _PNG
+    if start.startswith(npy_format.MAGIC_PREFIX):
+        return _NPY
+    if start.startswith(b"RIFF") and start[8:12] == b"WAVE":
+        return _WAV
+    return None
+
+
+# Images.
+
+
+def _decode_image(payload: Payload, spec: InputSpec, limits: Limits) -> Tensor:
+    channels, height, width = _image_shape(spec)
+    image = _open_image(payload, limits, (height, width), "L" if channels == 1 else "RGB")
+    if image.size != (width, height):
+        image = _resized(image, (width, height), spec.resize)
+    pixels = np.asarray(image)
+    if np.dtype(spec.dtype).kind == "f":
+        pixels = _normalised(pixels, spec)
+    pixels = pixels.reshape(height, width, channels)
+    if spec.layout == "CHW":
+        pixels = pixels.transpose(2, 0, 1)
+    return pixels.astype(spec.dtype, copy=False)[None]
+
+
+def _image_shape(spec: InputSpec) -> tuple[int, int, int]:
+    """Channels, height and width of the input."""
+    if len(spec.shape) != 3:
+        raise Rejected(Code.UNKNOWN_TYPE, "this engine's input is no image: send an NPY")
+    channels, height, width = (
+        spec.shape if spec.layout == "CHW" else (spec.shape[2], *spec.shape[:2])
+    )
+    if channels not in (1, 3):
+        raise Rejected(Code.UNKNOWN_TYPE, "this engine's input is no picture: send an NPY")
+    return channels, height, width
+
+
+def _open_image(payload: Payload, limits: Limits, size: tuple[int, int], mode: str) -> Image.Image:
+    """The decoded image, upright, in the mode asked for. Its header is judged before its pixels."""
+    height, width = size
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns of a decompression bomb at its own limit; ours is asked here.
+            warnings.simplefilter("ignore")
+            opened = Image.open(io.BytesIO(payload), formats=["JPEG", "PNG"])
+            _require_few_pixels(opened, limits)
+            # A JPEG can be decoded at a half, a quarter or an eighth of its size at less cost.
+            opened.draft(mode, (2 * width, 2 * height))
+            opened.load()
+            return _eight_bits(ImageOps.exif_transpose(opened)).convert(mode)
+    except Rejected:
+        raise
+    except Exception as error:  # Pillow's plugins raise whatever a broken file makes them meet
+        raise Rejected(Code.MALFORMED, f"the image cannot be decoded: {error}") from error
+
+
+def _require_few_pixels(image: Image.Image, limits: Limits) -> None:
+    if image.width * image.height > limits.max_pixels:
+        raise Rejected(
+            Code.TOO_LARGE,
+            f"the image has {image.width} x {image.height} pixels;"
+            f" at most {limits.max_pixels} are accepted",
+        )
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """A 16-bit grey image scaled to 8 bits; converting it would cut its values off."""
+    if image.mode.startswith("I"):
+        grey = np.asarray(image, np.float64) / 257.0
+        return Image.fromarray(np.clip(grey.round(), 0, 255).astype(np.uint8))
+    return image
+
+
+def _resized(image: Image.Image, size: tuple[int, int], resize: Resize) -> Image.Image:
+    match resize:
+        case Resize.STRETCH:
+            return image.resize(size, Image.Resampling.BILINEAR)
+        case Resize.CROP:
+            return ImageOps.fit(image, size, Image.Resampling.BILINEAR)
+        case Resize.PAD:
+            return ImageOps.pad(image, size, Image.Resampling.BILINEAR)
+        case Resize.NONE:
+            raise Rejected(
+                Code.MALFORMED,
+                f"the image has {image.width} x {image.height} pixels;"
+                f" this engine takes {size[0]} x {size[1]} and does not resize",
+            )
+
+
+def _normalised(pixels: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.float32]:
+    values = pixels.astype(np.float32)
+    values *= 1.0 / 255.0
+    if spec.mean:
+        values -= np.asarray(spec.mean, np.float32)
+    if spec.std:
+        values /= np.asarray(spec.std, np.float32)
+    return values
+
+
+# Tensors.
+
+
+def _decode_npy(payload: Payload, spec: InputSpec, _limits: Limits) -> Tensor:
+    shape, fortran_order, dtype, start = _npy_header(payload)
+    if dtype.kind not in "buif":
+        raise Rejected(
+            Code.MALFORMED, f"the array's dtype is {dtype}: only plain numbers are accepted"
+        )
+    if shape not in (spec.shape, (1, *spec.shape)):
+        raise Rejected(
+            Code.MALFORMED,
+            f"the array's shape is {shape}; this engine takes {spec.shape} or {(1, *spec.shape)}",
+        )
+    size = math.prod(shape)
+    if len(payload) - start != size * dtype.itemsize:
+        raise Rejected(
+            Code.MALFORMED,
+            f"the array's shape asks for {size * dtype.itemsize} bytes of data;"
+            f" there are {len(payload) - start}",
+        )
+    flat = np.frombuffer(payload, dtype, size, start)
+    array = flat.reshape(shape, order="F" if fortran_order else "C")
+    with np.errstate(over="ignore"):
+        tensor = array.astype(spec.dtype, copy=False).reshape(1, *spec.shape)
+    _require_finite(tensor)
+    return tensor
+
+
+def _npy_header(payload: Payload) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
+    """Shape, whether in Fortran order, dtype, and where the data starts."""
+    stream = io.BytesIO(payload[:_NPY_HEADER_BYTES])
+    try:
+        version = npy_format.read_magic(stream)
+        readers = {
+            (1, 0): npy_format.read_array_header_1_0,
+            (2, 0): npy_format.read_array_header_2_0,
+        }
+        shape, fortran_order, dtype = readers[version](stream)
+    except Exception as error:  # the header is a Python literal, which can be broken in many ways
+        raise Rejected(Code.MALFORMED, f"the NPY header cannot be read: {error}") from error
+    return shape, fortran_order, dtype, stream.tell()
+
+
+_NPY_HEADER_BYTES = 10_012
+"""NumPy reads no header over 10,000 characters; its magic and its length come before that."""
+
+
+def _require_finite(tensor: Tensor) -> None:
+    if tensor.dtype.kind == "f" and not np.isfinite(tensor).all():
+        raise Rejected(Code.MALFORMED, "the array holds NaN or infinity")
+
+
+# Sound.
+
+
+def _decode_wav(payload: Payload, spec: InputSpec, _limits: Limits) -> Tensor:
+    samples, rate_hz = _read_wav(payload)
+    wanted = spec.shape[-1]
+    if math.prod(spec.shape) != wanted:
+        raise Rejected(Code.UNKNOWN_TYPE, "this engine's input is no row of samples: send an NPY")
+    # No more is resampled than the input has room for.
+    samples = samples[: math.ceil(wanted * rate_hz / spec.sample_rate_hz) + 1]
+    if rate_hz != spec.sample_rate_hz:
+        samples = _resampled(samples, rate_hz, spec.sample_rate_hz)
+    row = np.zeros(wanted, np.float32)
+    row[: len(samples)] = samples[:wanted]
+    if spec.mean:
+        row -= spec.mean[0]
+    if spec.std:
+        row /= spec.std[0]
+    return row.astype(spec.dtype, copy=False).reshape(1, *spec.shape)
+
+
+def _read_wav(payload: Payload) -> tuple[NDArray[np.float32], int]:
+    """Mono samples in -1..1 and their rate in Hz."""
+    try:
+        with wave.open(io.BytesIO(payload)) as sound:
+            channels, width, rate_hz = (
+                sound.getnchannels(),
+                sound.getsampwidth(),
+                sound.getframerate(),
+            )
+            count = sound.getnframes()
+            data = sound.readframes(count)
+    except Exception as error:  # wave raises EOFError, RuntimeError, struct.error and its own
+        raise Rejected(Code.MALFORMED, f"the WAV cannot be read: {error}") from error
+    if len(data) < count * channels * width:
+        raise Rejected(Code.MALFORMED, "the WAV is cut off: it has less sound than its header says")
+    if not 1_000 <= rate_hz <= 768_000:
+        raise Rejected(Code.MALFORMED, f"the WAV's sample rate of {rate_hz} Hz is out of range")
+    samples = _pcm(data, width)
+    return samples.reshape(-1, channels).mean(axis=1, dtype=np.float32), rate_hz
+
+
+def _pcm(data: bytes, width: int) -> NDArray[np.float32]:
+    """Integer samples of 1 to 4 bytes as -1..1; those of one byte are unsigned, as WAV has it."""
+    match width:
+        case 1:
+            return _scaled(np.frombuffer(data, np.uint8).astype(np.float32) - 128.0, 7)
+        case 2:
+            return _scaled(np.frombuffer(data, "<i2").astype(np.float32), 15)
+        case 3:
+            wide = np.zeros((len(data) // 3, 4), np.uint8)
+            wide[:, 1:] = np.frombuffer(data, np.uint8).reshape(-1, 3)
+            return _scaled(wide.view("<i4")[:, 0].astype(np.float32), 31)
+        case 4:
+            return _scaled(np.frombuffer(data, "<i4").astype(np.float32), 31)
+        case _:
+            raise Rejected(Code.MALFORMED, f"the WAV has {8 * width} bits a sample: use 8 to 32")
+
+
+def _scaled(samples: NDArray[np.float32], bits: int) -> NDArray[np.float32]:
+    samples /= np.float32(2.0**bits)
+    return samples
+
+
+def _resampled(samples: NDArray[np.float32], from_hz: int, to_hz: int) -> NDArray[np.float32]:
+    """Linear interpolation: enough for speech, and no library more."""
+    if not len(samples):
+        return samples
+    count = max(1, round(len(samples) * to_hz / from_hz))
+    positions = np.arange(count) * (from_hz / to_hz)
+    resampled: NDArray[np.float32] = np.interp(positions, np.arange(len(samples)), samples).astype(
+        np.float32
+    )
+    return resampled
+
+
+_DECODERS: dict[str, Callable[[Payload, InputSpec, Limits], Tensor]] = {
+    _JPEG: _decode_image,
+    _PNG: _decode_image,
+    _NPY: _decode_npy,
+    _WAV: _decode_wav,
+}
