@@ -1,0 +1,124 @@
+"""The executor's thread: takes tasks in, runs their stages, hands over what is finished."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from queue import SimpleQueue
+from types import TracebackType
+from typing import TypeVar
+
+from typing_extensions import Self
+
+from appliance.errors import Code, EngineError
+from appliance.executor import Executor
+from appliance.scheduler import Scheduler
+from appliance.task import Task
+
+T = TypeVar("T")
+
+
+class ExecutorLoop:
+    """Owns the thread in which every stage runs, and the scheduler that it asks.
+
+    `finished` is called with a task that has its answer, `rejected` with one that gets none; both
+    in this thread, which they must not hold up.
+    """
+
+    def __init__(
+        self,
+        *,
+        executor: Executor,
+        scheduler: Scheduler,
+        clock: Callable[[], float],
+        finished: Callable[[Task], None],
+        rejected: Callable[[Task, Code, str], None],
+    ) -> None:
+        self._executor = executor
+        self._scheduler = scheduler
+        self._clock = clock
+        self._finished = finished
+        self._rejected = rejected
+        self._inbox: SimpleQueue[Task | Callable[[], None]] = SimpleQueue()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="executor")
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._inbox.put(self._stop)
+        self._thread.join()
+
+    def submit(self, task: Task) -> None:
+        """Queues a task; its outcome comes through `finished` or `rejected`."""
+        self._inbox.put(task)
+
+    def call(self, work: Callable[[], T]) -> T:
+        """Does something in the executor's thread, between two stages, and waits for it."""
+        outcome: Future[T] = Future()
+
+        def run() -> None:
+            try:
+                outcome.set_result(work())
+            except BaseException as error:  # noqa: BLE001 - it is raised again where it is awaited
+                outcome.set_exception(error)
+
+        self._inbox.put(run)
+        return outcome.result()
+
+    def _stop(self) -> None:
+        self._stopping = True
+
+    def _run(self) -> None:
+        while not self._stopping or len(self._scheduler):
+            self._take_in()
+            task = self._scheduler.next()
+            if task is not None:
+                self._step(task)
+
+    def _take_in(self) -> None:
+        """Empties the inbox, and waits for something where there is nothing to run."""
+        while not self._inbox.empty() or (not len(self._scheduler) and not self._stopping):
+            item = self._inbox.get()
+            if isinstance(item, Task):
+                self._submit(item)
+            else:
+                item()
+
+    def _submit(self, task: Task) -> None:
+        shed = self._scheduler.submit(task)
+        if shed is not None:
+            queue = shed.plan.policy.queue
+            self._rejected(
+                shed,
+                Code.TOO_MANY,
+                f"the tenant's queue is full ({queue.limit} requests, {queue.full}):"
+                " send less, or raise queue.limit",
+            )
+
+    def _step(self, task: Task) -> None:
+        if task.expired(self._clock()):
+            self._expire(task)
+            return
+        try:
+            self._executor.step(task)
+        except EngineError as error:
+            self._rejected(task, Code.ENGINE_FAILED, str(error))
+            return
+        if task.stopped_by is None:
+            self._scheduler.resume(task)
+        else:
+            self._finished(task)
+
+    def _expire(self, task: Task) -> None:
+        self._rejected(
+            task, Code.EXPIRED, "the message expired while its frame waited in the queue"
+        )
