@@ -1,0 +1,5 @@
+"""`python -m appliance.cli`: the same as the `delen` command."""
+
+from appliance.cli.main import main
+
+main()

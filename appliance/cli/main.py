@@ -1,0 +1,42 @@
+"""The `delen` command: gathers the verbs, and turns errors into a sentence and an exit code."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+from rich.console import Console
+
+from appliance.cli import log, policy, run, serve
+from appliance.errors import DelenError, InvalidDocument
+
+app = typer.Typer(
+    name="delen",
+    help="Serve many tenants from one small accelerator, with answers as early as they allow.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+for verbs in (serve, run, policy, log):
+    verbs.register(app)
+
+
+def main() -> None:
+    """Runs a command: exit code 0 done, 1 it failed and says why, 2 wrong usage."""
+    try:
+        app()
+    except InvalidDocument as error:
+        for problem in error.problems:
+            _complain(f"{problem.line}:{problem.column}: {problem.message}")
+        sys.exit(1)
+    except DelenError as error:
+        _complain(str(error))
+        sys.exit(1)
+    except BrokenPipeError:
+        # Whoever read the output has seen enough; nothing more can be written, not even at exit.
+        sys.stderr.close()
+        sys.exit(0)
+
+
+def _complain(sentence: str) -> None:
+    Console(stderr=True, highlight=False, soft_wrap=True).print(sentence, style="red", markup=False)

@@ -1,0 +1,173 @@
+"""The policies in force: what is pushed is checked, kept and put in force here, or turned away."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import datetime, timezone
+from types import MappingProxyType
+
+from appliance.document import Document, parse_document
+from appliance.engine import Engine
+from appliance.errors import Code, EngineError, Fault, Faulty, InvalidDocument, Rejected, StoreError
+from appliance.feasibility import conflicts, exits_of
+from appliance.messages import ExitOutlook, PolicyRejection, PolicyState
+from appliance.plan import Plan, compile_plan
+from appliance.policy import Policy, read_policy
+from appliance.shelf import EngineShelf
+from appliance.store import Store
+
+_log = logging.getLogger(__name__)
+
+
+class PolicyBook:
+    """Owns the plans in force, as one snapshot that is never changed but replaced whole.
+
+    `publish` is given each new snapshot. Every call comes from the one thread that takes in what
+    arrives; a policy is durable in the store before it is in force.
+    """
+
+    def __init__(
+        self,
+        *,
+        appliance: str,
+        shelf: EngineShelf,
+        store: Store,
+        publish: Callable[[Mapping[str, Plan]], None],
+        wall_clock: Callable[[], float],
+    ) -> None:
+        self._appliance = appliance
+        self._shelf = shelf
+        self._store = store
+        self._publish = publish
+        self._wall_clock = wall_clock
+        self._states: dict[str, PolicyState] = {}
+        self.plans: Mapping[str, Plan] = MappingProxyType({})
+
+    def states(self) -> list[PolicyState]:
+        """What is in force, tenant by tenant."""
+        return list(self._states.values())
+
+    def restore(self, tenant: str, source: str) -> None:
+        """Puts a policy from the store in force. Raises InvalidDocument or EngineError."""
+        plan, _ = self._compile(tenant, source)
+        self._put_in_force(plan)
+
+    def push(self, tenant: str, source: bytes, *, retained: bool = False) -> PolicyState | None:
+        """Puts a pushed policy in force, or turns it away; None where it removed the policy.
+
+        A rejected policy leaves the one in force untouched. The same document pushed again
+        changes nothing; an older one that the broker had retained is passed by.
+        """
+        try:
+            if not source.strip():
+                self._remove(tenant)
+                return None
+            plan, document_text = self._compile(tenant, source)
+            if self._is_news(plan.policy, retained=retained):
+                self._store.save_policy(tenant, plan.policy.version, document_text)
+                self._put_in_force(plan)
+            else:
+                self._states[tenant] = replace(self._states[tenant], last_rejection=None)
+        except InvalidDocument as error:
+            count = len(error.problems)
+            detail = f"{count} problem{'s' * (count > 1)}: {error}"
+            self._reject(tenant, Rejected(Code.INVALID_POLICY, detail), error)
+        except Rejected as error:
+            self._reject(tenant, error)
+        except StoreError as error:
+            self._reject(tenant, Rejected(Code.ENGINE_FAILED, str(error)))
+        return self._states[tenant]
+
+    def _compile(self, tenant: str, source: str | bytes) -> tuple[Plan, str]:
+        document = parse_document(source)
+        policy = read_policy(document, tenant=tenant)
+        engine = self._engine(policy.engine, document)
+        try:
+            plan = compile_plan(policy, engine)
+        except Faulty as error:
+            raise InvalidDocument(document.locate(error.faults)) from error
+        return plan, source if isinstance(source, str) else source.decode("utf-8-sig")
+
+    def _engine(self, name: str, document: Document) -> Engine:
+        try:
+            return self._shelf.engine(name)
+        except EngineError as error:
+            fault = Fault(path=("engine",), message=str(error))
+            raise InvalidDocument(document.locate([fault])) from error
+
+    def _is_news(self, policy: Policy, *, retained: bool) -> bool:
+        """Whether a policy is to replace the one in force. Raises Rejected where it is stale."""
+        plan = self.plans.get(policy.tenant)
+        if plan is None or policy.version > plan.policy.version:
+            return True
+        if policy == plan.policy or retained:
+            return False
+        raise Rejected(
+            Code.STALE_VERSION,
+            f"version {plan.policy.version} is in force: push a version above it",
+        )
+
+    def _put_in_force(self, plan: Plan) -> None:
+        policy = plan.policy
+        exits = exits_of(plan, self._shelf.stage_times_s(plan.engine))
+        self._swap({**self.plans, policy.tenant: plan})
+        self._states[policy.tenant] = PolicyState(
+            tenant=policy.tenant,
+            appliance=self._appliance,
+            version=policy.version,
+            engine=policy.engine,
+            accepted_at=self._now(),
+            not_in_force=tuple(policy.not_in_force()),
+            feasibility=tuple(
+                ExitOutlook(
+                    exit=exit_.exit,
+                    response_time_ms=_milli(exit_.response_time_s),
+                    energy_mj=_milli(exit_.energy_j),
+                    accuracy=exit_.accuracy,
+                    reachable=exit_.reachable,
+                    dominated=exit_.dominated,
+                    broken=exit_.broken,
+                )
+                for exit_ in exits
+            ),
+            conflicts=tuple(conflicts(plan, exits)),
+        )
+        _log.info("tenant %s: policy version %d is in force", policy.tenant, policy.version)
+
+    def _remove(self, tenant: str) -> None:
+        if tenant not in self.plans and tenant not in self._states:
+            return
+        self._store.remove_policy(tenant)
+        self._swap({name: plan for name, plan in self.plans.items() if name != tenant})
+        self._states.pop(tenant, None)
+        _log.info("tenant %s: the policy is removed", tenant)
+
+    def _reject(
+        self, tenant: str, rejected: Rejected, invalid: InvalidDocument | None = None
+    ) -> None:
+        nothing_in_force = PolicyState(tenant=tenant, appliance=self._appliance, version=None)
+        self._states[tenant] = replace(
+            self._states.get(tenant, nothing_in_force),
+            last_rejection=PolicyRejection(
+                code=int(rejected.code),
+                reason=rejected.code.reason,
+                detail=rejected.detail,
+                rejected_at=self._now(),
+                errors=() if invalid is None else invalid.problems,
+            ),
+        )
+        _log.warning("tenant %s: a policy is turned away: %s", tenant, rejected.detail)
+
+    def _swap(self, plans: dict[str, Plan]) -> None:
+        self.plans = MappingProxyType(plans)
+        self._publish(self.plans)
+
+    def _now(self) -> str:
+        moment = datetime.fromtimestamp(self._wall_clock(), timezone.utc)
+        return moment.isoformat(timespec="milliseconds")
+
+
+def _milli(value: float | None) -> float | None:
+    return None if value is None else round(value * 1e3, 6)

@@ -1,0 +1,248 @@
+"""The one place that builds the parts and runs them."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+
+from typing_extensions import Self
+
+from appliance import frames
+from appliance.backends.protocol import Backend
+from appliance.connection import BrokerAddress
+from appliance.document import parse_document
+from appliance.duplicates import InHand
+from appliance.engine import Engine
+from appliance.errors import Code, DelenError, Fault, InvalidDocument, Rejected, ServiceError
+from appliance.executor import Executor
+from appliance.gateway import Gateway, PolicyPush
+from appliance.intake import Intake
+from appliance.loop import ExecutorLoop
+from appliance.messages import POLICY_STATE, Arrival, Reply, Request, RequestKey
+from appliance.plan import Plan
+from appliance.policy_book import PolicyBook
+from appliance.replies import rejection_of, result_of
+from appliance.scheduler import Scheduler
+from appliance.settings import Settings
+from appliance.shelf import EngineShelf
+from appliance.store import Reader, Store
+from appliance.task import Task
+from appliance.topics import Topics
+
+_log = logging.getLogger(__name__)
+
+
+def _onnx(engine: Engine, threads: int | None) -> Backend:
+    from appliance.backends.onnx import OnnxBackend  # noqa: PLC0415 - loaded where it is chosen
+
+    return OnnxBackend(engine, threads=threads)
+
+
+BACKENDS: Mapping[str, Callable[[Engine, int | None], Backend]] = {"onnx": _onnx, "auto": _onnx}
+"""The backends by the name that `DELEN_BACKEND` gives them."""
+
+
+class Service:
+    """An appliance: entered, it serves; left, it drains, says `stopped`, and ends its threads."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._topics = Topics(settings.topic_prefix)
+        self._parts = ExitStack()
+        self._in_hand = InHand()
+        self._executor = Executor(clock=time.monotonic)
+        self._loop = ExecutorLoop(
+            executor=self._executor,
+            scheduler=Scheduler(),
+            clock=time.monotonic,
+            finished=self._finished,
+            rejected=self._task_rejected,
+        )
+        self._shelf = EngineShelf(
+            folder=settings.engines,
+            loop=self._loop,
+            executor=self._executor,
+            new_backend=lambda engine: BACKENDS[settings.backend](engine, settings.threads),
+        )
+        self._store = Store(
+            settings.database,
+            max_age_s=settings.log_max_age,
+            max_bytes=int(settings.log_max_size),
+            on_logged=self._logged,
+        )
+        self._book = PolicyBook(
+            appliance=settings.appliance_id,
+            shelf=self._shelf,
+            store=self._store,
+            publish=self._take_up_plans,
+            wall_clock=time.time,
+        )
+        self._intake = Intake(
+            loop=self._loop,
+            book=self._book,
+            in_hand=self._in_hand,
+            database=settings.database,
+            qos_1_places=settings.receive_maximum,
+            limits=frames.Limits(max_bytes=int(settings.max_frame)),
+            reject=self._reject,
+            repeat=self._repeat,
+            report=self._push_policy,
+        )
+        self._gateway = Gateway(
+            broker=BrokerAddress.of(settings),
+            topics=self._topics,
+            appliance=settings.appliance_id,
+            on_request=self._take_request,
+            on_policy=self._intake.put,
+            clock=time.monotonic,
+            wall_clock=time.time,
+            max_frame_bytes=int(settings.max_frame),
+            receive_maximum=settings.receive_maximum,
+            session_expiry_s=int(settings.session_expiry),
+        )
+
+    def __enter__(self) -> Self:
+        # What takes requests in comes up last and goes down first; the gateway goes down last of
+        # all, so that what is in flight is still answered and acknowledged.
+        with ExitStack() as parts:
+            parts.callback(self._gateway.close)
+            parts.enter_context(self._store)
+            parts.enter_context(self._loop)
+            parts.callback(self._shelf.close)
+            self._restore_policies()
+            self._load_conditions()
+            parts.enter_context(self._intake)
+            parts.callback(self._gateway.drain)
+            self._gateway.open()
+            self._parts = parts.pop_all()
+        for state in self._book.states():
+            self._gateway.publish_policy_state(state.tenant, POLICY_STATE.dump_json(state))
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._parts.close()
+
+    def wait_online(self, timeout_s: float) -> bool:
+        """Waits until the broker has the appliance as online; false where that took too long."""
+        return self._gateway.connected.wait(timeout_s)
+
+    # A frame's way: the gateway hands it to the intake, the intake a task to the loop, and the
+    # loop what came of it to `_finished` or `_task_rejected`.
+
+    def _take_request(self, arrival: Arrival) -> None:
+        try:
+            self._intake.put(arrival)
+        except Rejected as rejected:
+            self._reject(arrival.request, None, rejected)
+
+    def _finished(self, task: Task) -> None:
+        reply = result_of(task, self._settings.appliance_id)
+        self._answer(task.request, task.key, reply)
+
+    def _task_rejected(self, task: Task, code: Code, detail: str) -> None:
+        version = task.plan.policy.version
+        self._reject(task.request, task.key, Rejected(code, detail), policy_version=version)
+
+    def _reject(
+        self,
+        request: Request,
+        key: RequestKey | None,
+        rejected: Rejected,
+        policy_version: int | None = None,
+    ) -> None:
+        reply = rejection_of(
+            request,
+            appliance=self._settings.appliance_id,
+            code=rejected.code,
+            detail=rejected.detail,
+            policy_version=policy_version,
+        )
+        self._answer(request, key, reply)
+
+    def _answer(self, request: Request, key: RequestKey | None, reply: Reply) -> None:
+        self._gateway.publish_reply(request, reply)
+        if not self._store.log(reply, delivery=request.delivery, key=key):
+            self._leave_hand(key, reply)
+
+    def _logged(self, delivery: int, key: RequestKey | None, reply: Reply) -> None:
+        """Called by the store's writer once a reply is safe in the log."""
+        self._gateway.logged(delivery)
+        self._leave_hand(key, reply)
+
+    def _leave_hand(self, key: RequestKey | None, reply: Reply) -> None:
+        if key is not None:
+            for request in self._in_hand.leave(key):
+                self._repeat(request, reply)
+
+    def _repeat(self, request: Request, reply: Reply) -> None:
+        self._gateway.publish_reply(request, reply)
+        self._gateway.logged(request.delivery)
+
+    # Policies.
+
+    def _take_up_plans(self, plans: Mapping[str, Plan]) -> None:
+        self._executor.plans = plans
+
+    def _push_policy(self, push: PolicyPush) -> None:
+        state = self._book.push(push.tenant, push.document, retained=push.retained)
+        payload = b"" if state is None else POLICY_STATE.dump_json(state)
+        self._gateway.publish_policy_state(push.tenant, payload, delivery=push.delivery)
+        self._gateway.logged(push.delivery)
+
+    def _restore_policies(self) -> None:
+        with Reader(self._settings.database) as reader:
+            stored = reader.policies()
+        for policy in stored:
+            try:
+                self._book.restore(policy.tenant, policy.source)
+            except DelenError as error:
+                _log.error("tenant %s: the kept policy does not hold: %s", policy.tenant, error)
+
+    def _load_conditions(self) -> None:
+        """Puts the policies of the conditions folder in force for tenants that never had one."""
+        with Reader(self._settings.database) as reader:
+            known = reader.known_tenants()
+        for path in sorted(self._settings.conditions.glob("*.yaml")):
+            try:
+                tenant = _tenant_of(path)
+                if tenant not in known:
+                    self._book.push(tenant, path.read_bytes())
+            except (InvalidDocument, OSError) as error:
+                _log.error("%s is no policy: %s", path, error)
+
+
+def _tenant_of(path: Path) -> str:
+    """The tenant that a policy file names. Raises InvalidDocument where it names none."""
+    document = parse_document(path.read_bytes())
+    value = document.value
+    if not isinstance(value, dict) or not isinstance(value.get("tenant"), str):
+        fault = Fault(path=("tenant",), message="`tenant` is missing")
+        raise InvalidDocument(document.locate([fault]))
+    return str(value["tenant"])
+
+
+def serve(settings: Settings, stop: threading.Event) -> None:
+    """Runs the appliance until `stop` is set. Raises DelenError where it cannot start or go on."""
+    died: list[str] = []
+
+    def thread_died(args: threading.ExceptHookArgs) -> None:
+        name = args.thread.name if args.thread is not None else "unknown"
+        _log.critical("the thread %s died", name, exc_info=args.exc_value)
+        died.append(name)
+        stop.set()
+
+    threading.excepthook = thread_died
+    with Service(settings):
+        stop.wait()
+    if died:
+        raise ServiceError(f"the thread {', '.join(died)} died; the log above says of what")

@@ -1,0 +1,100 @@
+"""Small multi-exit engines on disk, whose answers can be foretold."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from appliance import manifest
+from appliance.engine import Engine, InputSpec, Kind, Latency, Stage
+
+CLASSES = 3
+
+
+def tiny_engine(
+    folder: Path,
+    *,
+    name: str = "tiny",
+    shape: tuple[int, ...] = (1, 8, 8),
+    accuracies: Sequence[float | None] = (0.5, 0.7, 0.8, 0.9),
+    energies_j: Sequence[float | None] = (0.01, 0.02, 0.03, 0.04),
+    latencies_s: Sequence[float | None] = (0.001, 0.001, 0.001, 0.001),
+    kind: Kind = Kind.IMAGE,
+    fixed_batch: bool = False,
+) -> Path:
+    """An engine folder with one exit per accuracy; the deeper the exit, the surer the answer.
+
+    The logits at exit i are (i + 1) * mean(input) * (0, 1, 2): class 2 for a bright input, all
+    alike for a black one. The features are the input itself.
+    """
+    folder.mkdir(parents=True)
+    stages = []
+    for number, accuracy in enumerate(accuracies):
+        path = folder / f"stage{number}.onnx"
+        last = number == len(accuracies) - 1
+        onnx.save(_stage(shape, scale=number + 1.0, last=last, fixed_batch=fixed_batch), path)
+        latency_s = latencies_s[number]
+        stages.append(
+            Stage(
+                onnx=path,
+                accuracy=accuracy,
+                flops=1e6,
+                energy_j=energies_j[number],
+                latency={} if latency_s is None else {1: Latency(p50_s=latency_s, p95_s=latency_s)},
+            )
+        )
+    engine = Engine(
+        name=name,
+        kind=kind,
+        input=InputSpec(shape=shape),
+        labels=("dark", "dim", "bright"),
+        stages=tuple(stages),
+        folder=folder,
+    )
+    manifest.save(engine, folder)
+    return folder
+
+
+def seed_engine(folder: Path, profile: Sequence[dict[str, float]], *, place: str = "trt") -> Path:
+    """A folder in Dělen's own layout, with ONNX stages in place of its engines."""
+    (folder / place).mkdir(parents=True)
+    for number in range(len(profile)):
+        model = _stage((3, 8, 8), scale=1.0, last=number == len(profile) - 1, fixed_batch=True)
+        onnx.save(model, folder / place / f"{folder.name}_net{number}.onnx")
+    (folder / f"{folder.name}_profile.json").write_text(json.dumps(profile))
+    return folder
+
+
+def _stage(
+    shape: tuple[int, ...], *, scale: float, last: bool, fixed_batch: bool
+) -> onnx.ModelProto:
+    batch = 1 if fixed_batch else "N"
+    weights = numpy_helper.from_array(
+        np.array([[0.0, scale, 2.0 * scale]], np.float32), name="weights"
+    )
+    axes = numpy_helper.from_array(np.arange(1, len(shape) + 1), name="axes")
+    column = numpy_helper.from_array(np.array([-1, 1]), name="column")
+    nodes = [
+        helper.make_node("ReduceMean", ["input", "axes"], ["mean"], keepdims=0),
+        helper.make_node("Reshape", ["mean", "column"], ["means"]),
+        helper.make_node("MatMul", ["means", "weights"], ["output"]),
+    ]
+    outputs = [helper.make_tensor_value_info("output", TensorProto.FLOAT, [batch, CLASSES])]
+    if not last:
+        nodes.append(helper.make_node("Identity", ["input"], ["features"]))
+        outputs.append(
+            helper.make_tensor_value_info("features", TensorProto.FLOAT, [batch, *shape])
+        )
+    graph = helper.make_graph(
+        nodes,
+        "stage",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, [batch, *shape])],
+        outputs,
+        initializer=[weights, axes, column],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
