@@ -98,6 +98,10 @@ class EngineError(DelenError):
     """An engine folder cannot be used, or a stage of it failed."""
 
 
+class ModellingError(DelenError):
+    """A dataset, a training run or an export cannot be used or brought to its end."""
+
+
 class SettingsError(DelenError):
     """The settings do not describe an appliance that can start."""
 

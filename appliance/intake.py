@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from queue import Full, Queue
+from queue import SimpleQueue
 from types import TracebackType
 
 from typing_extensions import Self
@@ -49,12 +49,12 @@ class Intake:
         self._book = book
         self._in_hand = in_hand
         self._database = database
-        self._qos_1_places = qos_1_places
+        self._places = qos_1_places + QOS_0_PLACES
         self._limits = limits
         self._reject = reject
         self._repeat = repeat
         self._report = report
-        self._inbox: Queue[Arrival | PolicyPush | None] = Queue(qos_1_places + QOS_0_PLACES)
+        self._inbox: SimpleQueue[Arrival | PolicyPush | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="intake")
 
     def __enter__(self) -> Self:
@@ -73,18 +73,13 @@ class Intake:
     def put(self, item: Arrival | PolicyPush) -> None:
         """Takes something in without waiting; Rejected where there is no room for it.
 
-        The places of QoS 1 are as many as the broker may have outstanding, so that only a flood
+        The broker has no more of QoS 1 outstanding than the Receive Maximum, so that only a flood
         of QoS 0 is turned away here.
         """
         is_qos_0 = isinstance(item, Arrival) and not item.request.qos
-        full = is_qos_0 and self._inbox.qsize() >= QOS_0_PLACES
-        try:
-            if not full:
-                self._inbox.put_nowait(item)
-        except Full:
-            full = True
-        if full:
+        if is_qos_0 and self._inbox.qsize() >= self._places:
             raise Rejected(Code.TOO_MANY, "too many frames wait to be decoded: send less, or QoS 1")
+        self._inbox.put(item)
 
     def _run(self) -> None:
         with Reader(self._database) as reader:

@@ -21,7 +21,7 @@ class Scheduler:
 
     def __init__(self) -> None:
         self._ready: list[tuple[int, float, int, Task]] = []
-        self._waiting: defaultdict[str, OrderedDict[str, Task]] = defaultdict(OrderedDict)
+        self._waiting: defaultdict[str, OrderedDict[int, Task]] = defaultdict(OrderedDict)
         self._ticket = count()
         self._length = 0
 
@@ -43,7 +43,7 @@ class Scheduler:
             _, shed = waiting.popitem(last=False)
             self._length -= 1
             self._forget_shed()
-        waiting[task.request.id] = task
+        waiting[id(task)] = task
         self._length += 1
         self._push(task)
         return shed
@@ -86,12 +86,12 @@ class Scheduler:
         if task.started_s is not None:
             return True
         waiting = self._waiting.get(task.request.tenant)
-        return waiting is not None and task.request.id in waiting
+        return waiting is not None and id(task) in waiting
 
     def _leave_queue(self, task: Task) -> bool:
         """Takes a task that is to start from its tenant's queue; false where it had been shed."""
         waiting = self._waiting[task.request.tenant]
-        found = waiting.pop(task.request.id, None) is not None
+        found = waiting.pop(id(task), None) is not None
         if not waiting:
             del self._waiting[task.request.tenant]
         return found

@@ -32,6 +32,13 @@ from appliance.settings import Settings
 from appliance.shelf import EngineShelf
 from appliance.store import Reader, Store
 from appliance.task import Task
+from appliance.telemetry import (
+    APPLIANCE_TELEMETRY,
+    TENANT_TELEMETRY,
+    ApplianceTelemetry,
+    Window,
+    Windows,
+)
 from appliance.topics import Topics
 
 _log = logging.getLogger(__name__)
@@ -55,10 +62,13 @@ class Service:
         self._topics = Topics(settings.topic_prefix)
         self._parts = ExitStack()
         self._in_hand = InHand()
+        self._windows = Windows()
+        self._started_s = self._told_s = time.monotonic()
         self._executor = Executor(clock=time.monotonic)
+        self._scheduler = Scheduler()
         self._loop = ExecutorLoop(
             executor=self._executor,
-            scheduler=Scheduler(),
+            scheduler=self._scheduler,
             clock=time.monotonic,
             finished=self._finished,
             rejected=self._task_rejected,
@@ -136,6 +146,37 @@ class Service:
         """Waits until the broker has the appliance as online; false where that took too long."""
         return self._gateway.connected.wait(timeout_s)
 
+    def tell(self) -> None:
+        """Publishes telemetry on the time since it was last told."""
+        now_s, appliance = time.monotonic(), self._settings.appliance_id
+        window_s, self._told_s = now_s - self._told_s, now_s
+        windows = self._windows.take_out()
+        queues = self._loop.call(self._scheduler.queue_lengths)
+        # Whoever has no policy is told of in no telemetry: anybody may make up tenants' names.
+        told = {tenant: windows.get(tenant, Window()) for tenant in self._book.plans}
+        for tenant, window in told.items():
+            reading = window.telemetry(
+                tenant,
+                appliance=appliance,
+                window_s=window_s,
+                queue_length=queues.get(tenant, 0),
+            )
+            topic = self._topics.telemetry(tenant, appliance)
+            self._gateway.publish_telemetry(topic, TENANT_TELEMETRY.dump_json(reading))
+        summary = ApplianceTelemetry(
+            appliance=appliance,
+            window_s=round(window_s, 3),
+            uptime_s=round(now_s - self._started_s, 3),
+            engines=self._shelf.names(),
+            meter="modelled",
+            queue_length=sum(queues.values()),
+            unlogged=self._store.turned_away,
+            log_failure=self._store.failed,
+            tenants={tenant: window.replies() for tenant, window in told.items()},
+        )
+        topic = self._topics.appliance_telemetry(appliance)
+        self._gateway.publish_telemetry(topic, APPLIANCE_TELEMETRY.dump_json(summary))
+
     # A frame's way: the gateway hands it to the intake, the intake a task to the loop, and the
     # loop what came of it to `_finished` or `_task_rejected`.
 
@@ -177,6 +218,7 @@ class Service:
     def _logged(self, delivery: int, key: RequestKey | None, reply: Reply) -> None:
         """Called by the store's writer once a reply is safe in the log."""
         self._gateway.logged(delivery)
+        self._windows.take_in(reply)
         self._leave_hand(key, reply)
 
     def _leave_hand(self, key: RequestKey | None, reply: Reply) -> None:
@@ -242,7 +284,8 @@ def serve(settings: Settings, stop: threading.Event) -> None:
         stop.set()
 
     threading.excepthook = thread_died
-    with Service(settings):
-        stop.wait()
+    with Service(settings) as service:
+        while not stop.wait(settings.telemetry_interval):
+            service.tell()
     if died:
         raise ServiceError(f"the thread {', '.join(died)} died; the log above says of what")

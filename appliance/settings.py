@@ -78,6 +78,7 @@ class Settings(BaseSettings):
     """How long the broker keeps frames for an appliance that is away."""
     log_max_age: Annotated[float, quantity(Dimension.TIME), Field(ge=60)] = 30 * 86_400.0
     log_max_size: Annotated[float, quantity(Dimension.SIZE), Field(ge=1e6)] = 512e6
+    telemetry_interval: Annotated[float, quantity(Dimension.TIME), Field(ge=0.1)] = 10.0
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @classmethod

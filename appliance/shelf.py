@@ -47,6 +47,10 @@ class EngineShelf:
             _log.info("engine %s is open: %d exits", name, len(engine.stages))
         return engine
 
+    def names(self) -> tuple[str, ...]:
+        """The engines that are open."""
+        return tuple(self._open)
+
     def stage_times_s(self, engine: Engine) -> tuple[float, ...]:
         """The estimated time of each stage of an open engine, in seconds."""
         return self._loop.call(lambda: self._executor.stage_times_s(engine))

@@ -34,6 +34,7 @@ class OnnxBackend:
         self._engine = engine
         self._threads = threads or max(1, (os.cpu_count() or 2) - 1)
         self._sessions: list[Any] = []
+        self._bindings: list[Any] = []
         self._output_names: list[list[str]] = []
         self._fixed_batch: list[bool] = []
 
@@ -48,6 +49,7 @@ class OnnxBackend:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._bindings.clear()
         self._sessions.clear()
 
     def feed(self, tensor: NDArray[Any]) -> ort.OrtValue:
@@ -58,13 +60,16 @@ class OnnxBackend:
     ) -> tuple[NDArray[np.float32], Sequence[ort.OrtValue]]:
         if len(batch) > 1 and self._fixed_batch[stage]:
             return self._run_singly(stage, batch)
-        joined = batch[0] if len(batch) == 1 else _join(batch)
+        binding = self._bindings[stage]
+        binding.bind_ortvalue_input(INPUT, batch[0] if len(batch) == 1 else _join(batch))
+        for name in self._output_names[stage]:
+            # Bound anew for each run: what stays bound is written over by the next one.
+            binding.bind_output(name)
         try:
-            outputs = self._sessions[stage].run_with_ort_values(
-                self._output_names[stage], {INPUT: joined}
-            )
+            self._sessions[stage].run_with_iobinding(binding)
         except Exception as error:
             raise EngineError(f"stage {stage} of {self._engine.name} failed: {error}") from error
+        outputs = binding.get_outputs()
         logits = outputs[0].numpy()
         if len(outputs) == 1:
             return logits, ()
@@ -95,6 +100,7 @@ class OnnxBackend:
                 f" they must be named {INPUT} -> {', '.join(wanted)}"
             )
         self._sessions.append(session)
+        self._bindings.append(session.io_binding())
         self._output_names.append(wanted)
         self._fixed_batch.append(isinstance(inputs[INPUT].shape[0], int))
 

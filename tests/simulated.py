@@ -1,0 +1,68 @@
+"""Time and hardware that a test decides: a clock it moves, a backend that takes its time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from typing_extensions import Self
+
+from appliance.errors import EngineError
+
+
+class SimulatedClock:
+    """Monotonic seconds that pass only when a test says so."""
+
+    def __init__(self, now_s: float = 100.0) -> None:
+        self.now_s = now_s
+
+    def __call__(self) -> float:
+        return self.now_s
+
+    def advance(self, seconds: float) -> None:
+        self.now_s += seconds
+
+
+class SimulatedBackend:
+    """Stages that take `stage_times_s` on the clock and answer with the logits they are given."""
+
+    name = "simulated"
+
+    def __init__(
+        self,
+        clock: SimulatedClock,
+        *,
+        stage_times_s: Sequence[float],
+        logits: Sequence[Sequence[float]] | None = None,
+    ) -> None:
+        self.stage_times_s = list(stage_times_s)
+        self.logits = [list(row) for row in logits or [[0.0, 1.0]] * len(stage_times_s)]
+        self.ran: list[int] = []
+        self.fails_at: int | None = None
+        self._clock = clock
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+    def feed(self, tensor: NDArray[Any]) -> object:
+        return tensor
+
+    def run(
+        self, stage: int, batch: Sequence[object]
+    ) -> tuple[NDArray[np.float32], Sequence[object]]:
+        if stage == self.fails_at:
+            raise EngineError(f"stage {stage} failed")
+        self.ran.append(stage)
+        self._clock.advance(self.stage_times_s[stage])
+        logits = np.array([self.logits[stage]] * len(batch), np.float32)
+        return logits, list(batch)

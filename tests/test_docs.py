@@ -1,0 +1,91 @@
+"""What exists is documented, and what is documented exists."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import typer
+
+from appliance.cli.main import app
+from appliance.conditions import DIMENSIONS
+from appliance.errors import Code
+from appliance.plan import StoppedBy
+from appliance.policy import Bounds, Policy, Queue, parse_policy
+from appliance.settings import Settings
+from appliance.topics import Topics
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+
+
+def test_every_setting_is_documented_with_its_name() -> None:
+    documented = set(re.findall(r"`DELEN_(\w+)`", (DOCS / "settings.md").read_text()))
+
+    assert documented == {name.upper() for name in Settings.model_fields}
+
+
+def test_every_command_is_documented_and_has_help() -> None:
+    text = (DOCS / "operator.md").read_text()
+    group = typer.main.get_command(app)
+
+    for name, command in group.commands.items():  # type: ignore[attr-defined]
+        assert command.help, name
+        assert re.search(rf"`(delen )?{name}\b", text), name
+
+
+def test_every_topic_is_documented() -> None:
+    text = (DOCS / "mqtt.md").read_text()
+    topics = Topics("p")
+
+    for topic in (
+        topics.request("{tenant}", "{stream}"),
+        topics.result("{tenant}", "{stream}"),
+        topics.policy_set("{tenant}"),
+        topics.policy_state("{tenant}", "{appliance}"),
+        topics.telemetry("{tenant}", "{appliance}"),
+        topics.appliance_status("{id}"),
+        topics.appliance_telemetry("{id}"),
+        topics.appliance_command("{id}"),
+    ):
+        assert f"`{topic.removeprefix('p/')}`" in text, topic
+
+
+def test_every_code_and_every_reason_to_stop_is_documented() -> None:
+    text = (DOCS / "mqtt.md").read_text()
+
+    for code in Code:
+        assert f"| {code.value} | {code.reason} |" in text, code
+    for reason in StoppedBy:
+        assert f"`{reason.value}`" in text, reason
+
+
+def test_every_metric_and_every_field_is_documented() -> None:
+    text = (DOCS / "policies.md").read_text()
+    fields = [
+        *Policy.model_fields,
+        *(f"bounds.{name}" for name in Bounds.model_fields),
+        *(f"queue.{name}" for name in Queue.model_fields),
+    ]
+
+    for name in DIMENSIONS:
+        assert f"`{name}`" in text, name
+    for name in set(fields) - {"bounds", "queue"}:
+        assert f"`{name}`" in text, name
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", DOCS / "policies.md"])
+def test_every_policy_in_the_docs_is_valid(page: Path) -> None:
+    examples = re.findall(r"```yaml\n(tenant: .*?)```", page.read_text(), re.DOTALL)
+
+    assert examples
+    for example in examples:
+        parse_policy(example)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "conditions").glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_policy_to_start_from_is_valid(path: Path) -> None:
+    policy = parse_policy(path.read_bytes())
+
+    assert policy.tenant

@@ -1,0 +1,88 @@
+"""Telemetry: what the last few seconds came to."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+from appliance.broker import Mosquitto
+from appliance.messages import Rejection, Result
+from appliance.telemetry import Windows
+from tests.appliances import Watch, client_of, push, serving, settings_for
+from tests.engines import tiny_engine
+from tests.test_service import POLICY, npy
+
+RESULT = Result(
+    id="1",
+    tenant="gate",
+    stream=None,
+    engine="tiny",
+    exit=1,
+    label="x",
+    index=0,
+    confidence=1.0,
+    top=(),
+    response_time_ms=10.0,
+    queue_time_ms=0.0,
+    energy_mj=2.5,
+    energy_source="modelled",
+    accuracy=0.5,
+    stopped_by="condition",
+    unmet=(),
+    policy_version=1,
+    mode=None,
+    appliance="box",
+    arrived_at="",
+)
+REJECTION = Rejection(
+    id="2",
+    tenant="gate",
+    stream=None,
+    code=429,
+    reason="",
+    detail="",
+    appliance="box",
+    arrived_at="",
+)
+
+
+def test_a_window_counts_exits_rejections_energy_and_percentiles() -> None:
+    windows = Windows()
+    for number in range(100):
+        windows.take_in(dataclasses.replace(RESULT, response_time_ms=float(number)))
+    windows.take_in(REJECTION)
+
+    told = windows.take_out()["gate"].telemetry(
+        "gate", appliance="box", window_s=10.0, queue_length=3
+    )
+
+    assert (told.answered, told.rejected, told.rate_per_s) == (100, 1, 10.1)
+    assert told.exits == {"1": 100}
+    assert told.rejections == {"429": 1}
+    assert told.response_time_ms == {"p50": 49.5, "p95": 94.05, "p99": 98.01}
+    assert told.energy_mj == 250.0
+    assert windows.take_out() == {}
+
+
+def test_telemetry_is_published_for_the_tenants_that_have_a_policy(
+    broker: Mosquitto, tmp_path: Path
+) -> None:
+    tiny_engine(tmp_path / "engines" / "tiny")
+    settings = settings_for(broker, tmp_path)
+
+    with serving(settings) as service, client_of(settings) as client:
+        push(client, POLICY)
+        client.infer("gate", npy())
+        client.infer("stranger", npy())
+        tenants = Watch(client, client.topics.telemetry("+", settings.appliance_id))
+        own = Watch(client, client.topics.appliance_telemetry(settings.appliance_id))
+        service.tell()
+        topic, gate = tenants.next()
+        _, box = own.next()
+
+    assert topic == client.topics.telemetry("gate", settings.appliance_id)
+    assert json.loads(gate)["exits"] == {"0": 1}
+    assert json.loads(box)["tenants"] == {"gate": 1}
+    assert json.loads(box)["engines"] == ["tiny"]
+    assert tenants.is_silent()
