@@ -27,7 +27,7 @@ class Limits:
     """What a frame may ask for; checked before anything is allocated for it."""
 
     max_bytes: int = 10_000_000
-    max_pixels: int = 50_000_000
+    max_pixels: int = 25_000_000
 
 
 def decode(
@@ -151,6 +151,8 @@ def _open_image(payload: Payload, limits: Limits, size: tuple[int, int], mode: s
             return _eight_bits(ImageOps.exif_transpose(opened)).convert(mode)
     except Rejected:
         raise
+    except Image.DecompressionBombError as error:
+        raise Rejected(Code.TOO_LARGE, f"the image has too many pixels: {error}") from error
     except Exception as error:  # Pillow's plugins raise whatever a broken file makes them meet
         raise Rejected(Code.MALFORMED, f"the image cannot be decoded: {error}") from error
 

@@ -1,0 +1,141 @@
+"""Engine folders: ours and Dělen's, and what is wrong with the others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from appliance import manifest
+from appliance.engine import Kind
+from appliance.errors import EngineError
+from tests.engines import seed_engine, tiny_engine
+from tests.test_run_command import RESNET50
+
+
+def edit(folder: Path, **fields: object) -> Path:
+    path = folder / manifest.MANIFEST
+    document = yaml.safe_load(path.read_text()) | fields
+    path.write_text(yaml.safe_dump(document))
+    return folder
+
+
+def test_what_is_saved_is_loaded_again(tmp_path: Path) -> None:
+    folder = tiny_engine(tmp_path / "tiny")
+    engine = manifest.load(folder)
+
+    manifest.save(engine, folder)
+
+    assert manifest.load(folder) == engine
+    assert engine.stages[0].latency[1].p95_s == 0.001
+    assert engine.energy_to_j == pytest.approx((0.01, 0.03, 0.06, 0.10))
+
+
+def test_what_is_left_out_has_a_default(tmp_path: Path) -> None:
+    folder = tiny_engine(tmp_path / "tiny", accuracies=(None,), energies_j=(None,))
+    (folder / manifest.MANIFEST).write_text(
+        "name: tiny\nkind: tensor\ninput: {shape: [4]}\nstages: [{onnx: stage0.onnx}]\n"
+    )
+
+    engine = manifest.load(folder)
+
+    assert engine.stages[0].temperature == 1.0
+    assert engine.energy_to_j == (None,)
+    assert engine.label(2) == "2"
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"kind": "video"}, "kind"),
+        ({"stages": []}, "stages"),
+        ({"stages": [{"onnx": "missing.onnx"}]}, "no file missing.onnx"),
+        ({"stages": [{"onnx": "../../etc/passwd"}]}, "not inside"),
+        ({"stages": [{"onnx": "/etc/passwd"}]}, "not inside"),
+        ({"stages": [{"onnx": "stage0.onnx", "accuracy": 1.5}]}, "stages[0].accuracy"),
+        ({"stages": [{"onnx": "stage0.onnx", "energy": -1}]}, "stages[0].energy"),
+        ({"colour": "red"}, "colour"),
+        ({"input": {"shape": [0]}}, "input.shape"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, fields: dict[str, object], said: str) -> None:
+    folder = edit(tiny_engine(tmp_path / "tiny"), **fields)
+
+    with pytest.raises(EngineError) as error:
+        manifest.load(folder)
+
+    assert said in str(error.value)
+    assert "engine.yaml" in str(error.value)
+
+
+def test_a_link_out_of_the_folder_is_not_followed(tmp_path: Path) -> None:
+    folder = tiny_engine(tmp_path / "tiny")
+    (tmp_path / "secret").write_text("x")
+    (folder / "link.onnx").symlink_to(tmp_path / "secret")
+    edit(folder, stages=[{"onnx": "link.onnx"}])
+
+    with pytest.raises(EngineError, match="not inside"):
+        manifest.load(folder)
+
+
+def test_broken_yaml_is_named_with_its_line(tmp_path: Path) -> None:
+    folder = tiny_engine(tmp_path / "tiny")
+    (folder / manifest.MANIFEST).write_text("name: tiny\nkind: [")
+
+    with pytest.raises(EngineError, match="line 2"):
+        manifest.load(folder)
+
+
+def test_delens_own_layout_loads_in_si_and_knows_the_dominated_exit(tmp_path: Path) -> None:
+    engine = manifest.load(seed_engine(tmp_path / "resnet50", RESNET50))
+
+    assert (engine.name, engine.kind, engine.input.shape) == ("resnet50", Kind.IMAGE, (3, 8, 8))
+    assert engine.energy_to_j == pytest.approx((0.04599, 0.09931, 0.17675, 0.24355))
+    assert engine.flops_to == pytest.approx(
+        (0.812877056e9, 1.856489216e9, 3.331917568e9, 4.144599296e9)
+    )
+    assert engine.dominated_exits == (3,)
+    assert engine.better_exit == (1, 2, None, None)
+
+
+@pytest.mark.parametrize("place", ["trt", "onnx", "subnetworks", "."])
+def test_its_stages_are_found_wherever_delen_puts_them(tmp_path: Path, place: str) -> None:
+    engine = manifest.load(seed_engine(tmp_path / "resnet50", RESNET50, place=place))
+
+    assert [stage.onnx.name for stage in engine.stages if stage.onnx] == [
+        f"resnet50_net{number}.onnx" for number in range(4)
+    ]
+
+
+def test_twelve_stages_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    engine = manifest.load(seed_engine(tmp_path / "deep", [RESNET50[0]] * 12))
+
+    names = [stage.onnx.name for stage in engine.stages if stage.onnx]
+    assert names == [f"deep_net{number}.onnx" for number in range(12)]
+
+
+def test_another_count_of_stages_than_exits_is_an_error(tmp_path: Path) -> None:
+    folder = seed_engine(tmp_path / "resnet50", RESNET50)
+    (folder / "trt" / "resnet50_net3.onnx").unlink()
+
+    with pytest.raises(EngineError, match="3 ONNX stages, but 4 exits"):
+        manifest.load(folder)
+
+
+def test_engines_for_tensorrt_alone_say_where_they_run(tmp_path: Path) -> None:
+    folder = seed_engine(tmp_path / "resnet50", RESNET50)
+    for path in (folder / "trt").iterdir():
+        path.rename(path.with_suffix(".engine"))
+
+    with pytest.raises(EngineError, match="only on the board"):
+        manifest.load(folder)
+
+
+def test_find_lists_the_folders_that_hold_an_engine(tmp_path: Path) -> None:
+    tiny_engine(tmp_path / "tiny")
+    seed_engine(tmp_path / "resnet50", RESNET50)
+    (tmp_path / "notes").mkdir()
+
+    assert sorted(manifest.find(tmp_path)) == ["resnet50", "tiny"]
+    assert manifest.find(tmp_path / "nowhere") == {}

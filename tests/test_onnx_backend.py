@@ -1,0 +1,103 @@
+"""Stages on ONNX Runtime: alone, in a batch, and broken."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+
+from appliance import manifest
+from appliance.backends.onnx import OnnxBackend
+from appliance.errors import EngineError
+from tests.engines import tiny_engine
+
+
+def frame(value: float) -> NDArray[np.float32]:
+    return np.full((1, 1, 8, 8), value, np.float32)
+
+
+def test_features_go_from_stage_to_stage_and_the_last_has_none(tmp_path: Path) -> None:
+    engine = manifest.load(tiny_engine(tmp_path / "tiny"))
+
+    with OnnxBackend(engine, threads=1) as backend:
+        features = backend.feed(frame(0.5))
+        answers = []
+        for stage in range(4):
+            logits, following = backend.run(stage, [features])
+            answers.append(logits[0].tolist())
+            features = following[0] if following else None
+
+    assert answers == [[0.0, scale * 0.5, scale * 1.0] for scale in (1, 2, 3, 4)]
+    assert features is None
+
+
+@pytest.mark.parametrize("fixed_batch", [False, True])
+def test_a_batch_answers_as_its_items_do_alone(tmp_path: Path, fixed_batch: bool) -> None:  # noqa: FBT001
+    engine = manifest.load(tiny_engine(tmp_path / "tiny", fixed_batch=fixed_batch))
+
+    with OnnxBackend(engine, threads=1) as backend:
+        batch = [backend.feed(frame(value)) for value in (0.0, 0.5, 1.0)]
+        first, following = backend.run(0, batch)
+        second, _ = backend.run(1, following[1:])
+
+    assert first[:, 2].tolist() == [0.0, 1.0, 2.0]
+    assert second[:, 2].tolist() == [2.0, 4.0]
+
+
+def test_one_items_features_outlive_the_stages_next_run(tmp_path: Path) -> None:
+    engine = manifest.load(tiny_engine(tmp_path / "tiny"))
+
+    with OnnxBackend(engine, threads=1) as backend:
+        _, of_the_first = backend.run(0, [backend.feed(frame(0.25))])
+        backend.run(0, [backend.feed(frame(1.0))])
+        logits, _ = backend.run(1, of_the_first)
+
+    assert logits[0, 2] == 1.0
+
+
+def test_a_stage_that_cannot_run_is_an_engine_error_that_names_it(tmp_path: Path) -> None:
+    engine = manifest.load(tiny_engine(tmp_path / "tiny"))
+
+    with OnnxBackend(engine, threads=1) as backend:
+        wrong = backend.feed(np.zeros((1, 3, 8, 8), np.float32))
+        with pytest.raises(EngineError, match="stage 0 of tiny"):
+            backend.run(0, [wrong])
+
+
+def test_a_file_that_is_no_onnx_is_an_engine_error_that_names_it(tmp_path: Path) -> None:
+    folder = tiny_engine(tmp_path / "tiny")
+    (folder / "stage2.onnx").write_bytes(b"nonsense")
+
+    with (
+        pytest.raises(EngineError, match=r"stage2\.onnx cannot be opened"),
+        OnnxBackend(manifest.load(folder), threads=1),
+    ):
+        pass
+
+
+def test_tensors_with_other_names_are_an_engine_error(tmp_path: Path) -> None:
+    folder = tiny_engine(tmp_path / "tiny")
+    model = onnx.load(folder / "stage0.onnx")
+    model.graph.output[0].name = model.graph.node[2].output[0] = "logits"
+    onnx.save(model, folder / "stage0.onnx")
+
+    with (
+        pytest.raises(EngineError, match="they must be named input -> output, features"),
+        OnnxBackend(manifest.load(folder), threads=1),
+    ):
+        pass
+
+
+def test_a_stage_without_an_onnx_file_is_an_engine_error(tmp_path: Path) -> None:
+    engine = manifest.load(tiny_engine(tmp_path / "tiny"))
+    stages = (replace(engine.stages[0], onnx=None), *engine.stages[1:])
+
+    with (
+        pytest.raises(EngineError, match="stage 0 of tiny has no ONNX file"),
+        OnnxBackend(replace(engine, stages=stages)),
+    ):
+        pass
