@@ -22,7 +22,11 @@ from appliance.store import Reader
 from appliance.task import Task
 
 QOS_0_PLACES = 64
-"""How many requests of QoS 0 may wait to be decoded: nothing else holds them back."""
+"""How many requests may wait to be decoded before more of QoS 0 are turned away."""
+
+OVERSHOOT = 4
+"""How many times the Receive Maximum may wait before requests of QoS 1 are turned away too: some
+brokers (Mosquitto 2.0.11) send more than that once the first are acknowledged."""
 
 
 class Intake:
@@ -39,7 +43,7 @@ class Intake:
         book: PolicyBook,
         in_hand: InHand,
         database: Path,
-        qos_1_places: int,
+        receive_maximum: int,
         limits: frames.Limits,
         reject: Callable[[Request, RequestKey | None, Rejected], None],
         repeat: Callable[[Request, Reply], None],
@@ -49,7 +53,7 @@ class Intake:
         self._book = book
         self._in_hand = in_hand
         self._database = database
-        self._places = qos_1_places + QOS_0_PLACES
+        self._qos_1_places = OVERSHOOT * receive_maximum + QOS_0_PLACES
         self._limits = limits
         self._reject = reject
         self._repeat = repeat
@@ -73,12 +77,13 @@ class Intake:
     def put(self, item: Arrival | PolicyPush) -> None:
         """Takes something in without waiting; Rejected where there is no room for it.
 
-        The broker has no more of QoS 1 outstanding than the Receive Maximum, so that only a flood
-        of QoS 0 is turned away here.
+        The Receive Maximum holds back what comes with QoS 1, so that it is mostly a flood of QoS 0
+        that is turned away here. Policies always find room.
         """
-        is_qos_0 = isinstance(item, Arrival) and not item.request.qos
-        if is_qos_0 and self._inbox.qsize() >= self._places:
-            raise Rejected(Code.TOO_MANY, "too many frames wait to be decoded: send less, or QoS 1")
+        if isinstance(item, Arrival):
+            places = self._qos_1_places if item.request.qos else QOS_0_PLACES
+            if self._inbox.qsize() >= places:
+                raise Rejected(Code.TOO_MANY, "too many frames wait to be decoded: send less")
         self._inbox.put(item)
 
     def _run(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import AbstractContextManager, ExitStack
 from queue import SimpleQueue
 from types import TracebackType
 from typing import TypeVar
@@ -42,6 +43,7 @@ class ExecutorLoop:
         self._rejected = rejected
         self._inbox: SimpleQueue[Task | Callable[[], None]] = SimpleQueue()
         self._stopping = False
+        self._contexts = ExitStack()
         self._thread = threading.Thread(target=self._run, name="executor")
 
     def __enter__(self) -> Self:
@@ -74,15 +76,20 @@ class ExecutorLoop:
         self._inbox.put(run)
         return outcome.result()
 
+    def enter(self, context: AbstractContextManager[T]) -> T:
+        """Enters something in the executor's thread, to be left there when the thread ends."""
+        return self.call(lambda: self._contexts.enter_context(context))
+
     def _stop(self) -> None:
         self._stopping = True
 
     def _run(self) -> None:
-        while not self._stopping or len(self._scheduler):
-            self._take_in()
-            task = self._scheduler.next()
-            if task is not None:
-                self._step(task)
+        with self._contexts:
+            while not self._stopping or len(self._scheduler):
+                self._take_in()
+                task = self._scheduler.next()
+                if task is not None:
+                    self._step(task)
 
     def _take_in(self) -> None:
         """Empties the inbox, and waits for something where there is nothing to run."""

@@ -97,7 +97,7 @@ class Service:
             book=self._book,
             in_hand=self._in_hand,
             database=settings.database,
-            qos_1_places=settings.receive_maximum,
+            receive_maximum=settings.receive_maximum,
             limits=frames.Limits(max_bytes=int(settings.max_frame)),
             reject=self._reject,
             repeat=self._repeat,
@@ -123,7 +123,6 @@ class Service:
             parts.callback(self._gateway.close)
             parts.enter_context(self._store)
             parts.enter_context(self._loop)
-            parts.callback(self._shelf.close)
             self._restore_policies()
             self._load_conditions()
             parts.enter_context(self._intake)
@@ -145,6 +144,10 @@ class Service:
     def wait_online(self, timeout_s: float) -> bool:
         """Waits until the broker has the appliance as online; false where that took too long."""
         return self._gateway.connected.wait(timeout_s)
+
+    def open_deliveries(self) -> int:
+        """How many requests and policies were received and not acknowledged yet."""
+        return self._gateway.open_deliveries()
 
     def tell(self) -> None:
         """Publishes telemetry on the time since it was last told."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from appliance import manifest
@@ -20,7 +20,7 @@ WARM_UP_RUNS = 16
 
 
 class EngineShelf:
-    """Opens an engine on its first use, in the executor's thread, and keeps it open."""
+    """Opens an engine on its first use, in the executor's thread, until that thread ends."""
 
     def __init__(
         self,
@@ -35,14 +35,15 @@ class EngineShelf:
         self._executor = executor
         self._new_backend = new_backend
         self._open: dict[str, Engine] = {}
-        self._backends = ExitStack()
 
     def engine(self, name: str) -> Engine:
         """The engine of that name, open and warm. Raises EngineError where there is none."""
         engine = self._open.get(name)
         if engine is None:
             engine = self._load(name)
-            self._loop.call(lambda: self._open_backend(engine))
+            backend = self._loop.enter(self._new_backend(engine))
+            self._executor.add(engine, backend)
+            self._loop.call(lambda: self._executor.warm_up(engine, runs=WARM_UP_RUNS))
             self._open[name] = engine
             _log.info("engine %s is open: %d exits", name, len(engine.stages))
         return engine
@@ -55,18 +56,10 @@ class EngineShelf:
         """The estimated time of each stage of an open engine, in seconds."""
         return self._loop.call(lambda: self._executor.stage_times_s(engine))
 
-    def close(self) -> None:
-        """Closes the backends, in the thread that opened them."""
-        self._loop.call(self._backends.close)
-
     def _load(self, name: str) -> Engine:
         folders = manifest.find(self._folder)
         if name not in folders:
             known = ", ".join(sorted(folders)) or "none"
             raise EngineError(f"no engine `{name}` in {self._folder}; engines there: {known}")
-        return manifest.load(folders[name])
-
-    def _open_backend(self, engine: Engine) -> None:
-        backend = self._backends.enter_context(self._new_backend(engine))
-        self._executor.add(engine, backend)
-        self._executor.warm_up(engine, runs=WARM_UP_RUNS)
+        # Policies name the folder, whatever name the manifest in it carries.
+        return replace(manifest.load(folders[name]), name=name)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from queue import SimpleQueue
 
 import pytest
@@ -27,6 +29,12 @@ class RunningLoop:
             finished=lambda task: self.outcomes.put((task, None)),
             rejected=lambda task, code, _detail: self.outcomes.put((task, code)),
         )
+
+
+@contextmanager
+def closing_with(left: Callable[[], None]) -> Iterator[None]:
+    yield
+    left()
 
 
 def test_a_task_comes_out_finished() -> None:
@@ -81,6 +89,19 @@ def test_what_is_in_flight_is_finished_before_the_thread_ends() -> None:
             running.loop.submit(a_task(bench.clock, plan))
 
     assert running.outcomes.qsize() == 50
+
+
+def test_what_was_entered_in_the_thread_is_left_only_after_the_last_task() -> None:
+    bench = Bench()
+    running = RunningLoop(bench)
+    events: list[str] = []
+
+    with running.loop:
+        running.loop.enter(closing_with(lambda: events.append(str(running.outcomes.qsize()))))
+        for _ in range(20):
+            running.loop.submit(a_task(bench.clock, a_plan(bench.engine, "")))
+
+    assert events == ["20"]
 
 
 def test_work_in_the_thread_gives_back_its_result_and_its_error() -> None:

@@ -437,6 +437,63 @@ def test_sigkill_under_load_loses_no_request_and_logs_none_twice(
     assert sorted(map(str, streams)) == sorted(f"s{number}" for number in range(requests))
 
 
+def test_no_request_is_dropped_while_policies_change(client: Client) -> None:
+    topics = client.topics
+    roomy = POLICY + "queue: {limit: 1000}"
+    policies = [
+        roomy.replace("version: 1", f"version: {version}").replace(">= 0", f">= {version % 4}")
+        for version in range(2, 22)
+    ]
+
+    replies = []
+    for policy in policies:
+        replies += [client.submit("gate", npy()) for _ in range(10)]
+        client.publish(topics.policy_set("gate"), policy.encode())
+    results = [answered(reply.result(WAIT_S)) for reply in replies]
+
+    assert len(results) == 200
+    assert {result.exit for result in results} == {0, 1, 2, 3}
+    versions = [result.policy_version for result in results]
+    assert versions == sorted(versions)
+
+
+def test_the_broker_holds_back_what_is_over_the_receive_maximum(
+    broker: Mosquitto, tmp_path: Path
+) -> None:
+    settings = _settings(broker, tmp_path, receive_maximum=4)
+    held, stages_may_run = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        held.set()
+        stages_may_run.wait(WAIT_S)
+
+    with serving(settings) as service, client_of(settings) as client:
+        push(client, POLICY + "queue: {limit: 1000}")
+        holder = threading.Thread(target=service._loop.call, args=(hold,))  # noqa: SLF001
+        holder.start()
+        held.wait(WAIT_S)
+        replies = [client.submit("gate", npy()) for _ in range(100)]
+        client.publish("anything", b"")  # the broker has all that was sent before
+        outstanding = service.open_deliveries()
+        stages_may_run.set()
+        answers = [answered(reply.result(WAIT_S)) for reply in replies]
+        holder.join()
+
+    assert 1 <= outstanding <= 4
+    assert len(answers) == 100
+
+
+def test_a_full_queue_sheds_the_oldest_and_tells_its_sender(client: Client) -> None:
+    policy = POLICY.replace("version: 1", "version: 2") + "queue: {limit: 1, full: drop-oldest}"
+    push(client, policy)
+
+    replies = [client.submit("gate", npy()) for _ in range(60)]
+    outcomes = [reply.result(WAIT_S) for reply in replies]
+
+    assert isinstance(outcomes[-1], Result)
+    assert {outcome.code for outcome in outcomes if isinstance(outcome, Rejection)} <= {429}
+
+
 def test_it_answers_again_after_the_broker_was_killed(
     start_broker: StartBroker, tmp_path: Path
 ) -> None:
