@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing_extensions import Self
 
 from appliance import frames
 from appliance.duplicates import InHand, key_of, may_be_logged
-from appliance.errors import Code, Rejected
+from appliance.errors import Code, Rejected, StoreError
 from appliance.gateway import PolicyPush
 from appliance.loop import ExecutorLoop
 from appliance.messages import Arrival, Reply, Request, RequestKey, Result
@@ -20,6 +21,8 @@ from appliance.plan import Plan
 from appliance.policy_book import PolicyBook
 from appliance.store import Reader
 from appliance.task import Task
+
+_log = logging.getLogger(__name__)
 
 QOS_0_PLACES = 64
 """How many requests may wait to be decoded before more of QoS 0 are turned away."""
@@ -109,7 +112,7 @@ class Intake:
     def _is_new(self, request: Request, key: RequestKey, reader: Reader) -> bool:
         if key.correlation is not None and not self._in_hand.enter(key, request):
             return False
-        logged = reader.find(key) if may_be_logged(request) else None
+        logged = _find(reader, key) if may_be_logged(request) else None
         # Who publishes again after a rejection wants it tried again; a broker that redelivers
         # does not.
         if logged is None or not (isinstance(logged, Result) or request.redelivered):
@@ -136,3 +139,12 @@ class Intake:
                 f"no policy is in force for the tenant {tenant!r}: push one to its policy/set",
             )
         return plan
+
+
+def _find(reader: Reader, key: RequestKey) -> Reply | None:
+    try:
+        return reader.find(key)
+    except StoreError as error:
+        # Better answered a second time than not at all.
+        _log.warning("the log cannot be asked for a duplicate: %s", error)
+        return None

@@ -38,6 +38,8 @@ def parse_exit_when(value: object) -> Condition | tuple[Condition, ...]:
     """One condition for every exit, or one per exit from a list. Raises Faulty."""
     if not isinstance(value, list):
         return parse(value)
+    if not value:
+        raise Faulty([Fault(path=(), message="the list is empty: write one condition per exit")])
     faults: list[Fault] = []
     conditions: list[Condition] = []
     for index, item in enumerate(value):

@@ -88,7 +88,8 @@ def _number(value: object, dimension: Dimension) -> float:
     if scale is None:
         units = ", ".join(_UNITS[dimension]) or "none"
         raise QuantityError(f"{value!r}: unknown unit {unit!r}; units here: {units}")
-    return float(digits) * scale
+    # Divided, because 25000 / 1e6 is 0.025 to the last bit, and 25000 * 1e-6 is not.
+    return float(digits) * scale if scale >= 1 else float(digits) / (1 / scale)
 
 
 def _example(dimension: Dimension) -> str:

@@ -1,0 +1,216 @@
+"""The policy document: what is right is read, what is wrong is all said at its place."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from appliance.errors import InvalidDocument, Problem
+from appliance.policy import Policy, parse_policy
+
+FULL = """\
+tenant: gate-camera
+version: 3
+engine: resnet50
+bounds: {response_time: 40ms, energy: 150mJ, accuracy: 0.70, agreement: 99%}
+exit_when: confidence >= 0.9
+modes:
+  saver: {bounds: {response_time: 100ms}, exit_when: exit >= 0}
+adapt:
+  - {use: saver, when: {any: ["budget_remaining < 10%", "temperature > 85C"]}, hold: 30s}
+budget: {energy: 500J, per: 1h, exhausted: degrade}     # degrade: first exit only; reject
+queue: {limit: 32, full: drop-oldest}                    # or reject
+priority: 0
+goal: {maximize: accuracy, subject_to: ["p95_response_time <= 50ms", "energy_per_hour <= 500J"]}
+"""
+
+
+def problems_of(text: str | bytes, *, tenant: str | None = None) -> tuple[Problem, ...]:
+    with pytest.raises(InvalidDocument) as invalid:
+        parse_policy(text, tenant=tenant)
+    return invalid.value.problems
+
+
+def test_the_full_document_is_read_in_si() -> None:
+    policy = parse_policy(FULL)
+
+    assert policy.bounds.response_time == 0.040
+    assert policy.bounds.energy == 0.150
+    assert policy.bounds.accuracy == 0.70
+    assert policy.budget is not None
+    assert (policy.budget.energy, policy.budget.per) == (500.0, 3600.0)
+    assert policy.adapt[0].hold == 30.0
+
+
+def test_what_is_not_acted_on_yet_is_named() -> None:
+    assert parse_policy(FULL).not_in_force() == [
+        "bounds.agreement",
+        "modes",
+        "adapt",
+        "budget",
+        "goal",
+    ]
+
+
+def test_json_is_read_alike_and_may_hold_tabs() -> None:
+    document = yaml.safe_load(FULL)
+
+    assert parse_policy(json.dumps(document, indent="\t")) == parse_policy(FULL)
+
+
+def test_a_list_has_one_condition_per_exit() -> None:
+    policy = parse_policy(
+        "tenant: a\nversion: 1\nengine: b\n"
+        'exit_when: ["confidence > 0.9", {metric: exit, op: null, threshold: 0}]'
+    )
+
+    assert isinstance(policy.exit_when, tuple)
+    assert len(policy.exit_when) == 2
+
+
+def test_every_mistake_is_said_at_once_at_its_line_and_column() -> None:
+    text = """\
+tenant: gate/camera
+version: "3"
+engin: resnet50
+bounds:
+  response_time: 40mx
+  acuracy: 0.7
+exit_when:
+  all:
+    - confidence >= 90
+adapt:
+  - {use: saver, when: queue_length > 3}
+queue: {limit: 0, full: maybe}
+"""
+
+    problems = problems_of(text)
+
+    assert [(p.path, p.line, p.column) for p in problems] == [
+        ("tenant", 1, 1),
+        ("engine", 1, 1),
+        ("version", 2, 1),
+        ("engin", 3, 1),
+        ("bounds.response_time", 5, 3),
+        ("bounds.acuracy", 6, 3),
+        ("exit_when.all[0]", 9, 7),
+        ("adapt[0].use", 11, 6),
+        ("queue.limit", 12, 9),
+        ("queue.full", 12, 19),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "said"),
+    [
+        ("", 1, "empty"),
+        ("[1, 2]", 1, "a policy is a mapping"),
+        ("tenant: a\nversion: [1", 2, "expected"),
+        ("tenant: a\ntenant: b", 2, "stands here twice"),
+        ("a: &x 1\nb: *x", 1, "anchors"),
+        ("a: " + "[" * 40, 1, "nested more than"),
+        (b"\xff\xfe", 1, "not UTF-8"),
+        ("a: \x07", 1, "U+0007"),
+        ("x" * 300_000, 1, "longer than"),
+        ("a: !!python/object:os.system x", 1, "cannot be read"),
+    ],
+)
+def test_what_is_no_document_is_refused_with_a_sentence(
+    text: str | bytes, line: int, said: str
+) -> None:
+    (problem,) = problems_of(text)
+
+    assert problem.line == line
+    assert said in problem.message
+
+
+def test_a_policy_pushed_to_another_tenants_topic_is_refused() -> None:
+    (problem,) = problems_of("tenant: a\nversion: 1\nengine: b", tenant="c")
+
+    assert (problem.path, problem.line) == ("tenant", 1)
+
+
+def test_the_topic_names_the_tenant_where_the_document_does_not() -> None:
+    assert parse_policy("version: 1\nengine: b", tenant="c").tenant == "c"
+
+
+@pytest.mark.parametrize(
+    "name", ["appliances", "a/b", "a+", "#", "", "$SYS", "a\u202eb", "x" * 129]
+)
+def test_a_tenants_name_must_be_one_level_of_a_topic(name: str) -> None:
+    (problem,) = problems_of(json.dumps({"tenant": name, "version": 1, "engine": "b"}))
+
+    assert problem.path == "tenant"
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        "bounds: {response_time: 0}",
+        "bounds: {response_time: -5ms}",
+        "bounds: {response_time: .inf}",
+        "bounds: {accuracy: 70}",
+        "bounds: {energy: true}",
+        "version: 0",
+        "version: 1.5",
+        "version: true",
+        "priority: 1000",
+        "budget: {energy: 5J}",
+        "goal: {maximize: speed, subject_to: [queue_length < 3]}",
+        "exit_when: []",
+    ],
+)
+def test_values_out_of_range_are_refused(field: str) -> None:
+    lines = {"tenant": "tenant: a", "version": "version: 1", "engine": "engine: b"}
+    lines[field.partition(":")[0]] = field
+
+    assert problems_of("\n".join(lines.values()))
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.dictionaries(st.sampled_from([*Policy.model_fields, "x"]), json_values, max_size=6))
+def test_any_values_in_the_fields_give_a_policy_or_problems_with_places(
+    fields: dict[str, Any],
+) -> None:
+    is_policy_or_invalid(json.dumps({"tenant": "a", "version": 1, "engine": "b"} | fields))
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_a_damaged_document_gives_a_policy_or_problems_with_places(data: st.DataObject) -> None:
+    text = list(FULL)
+    for _ in range(data.draw(st.integers(1, 5))):
+        place = data.draw(st.integers(0, len(text) - 1))
+        text[place] = data.draw(st.sampled_from([*":{}[],&*!|>'\"#%@`\n\t -?0a\x00é\ud800"]))
+
+    is_policy_or_invalid("".join(text))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(max_size=200) | st.binary(max_size=200))
+def test_any_text_gives_a_policy_or_problems_with_places(text: str | bytes) -> None:
+    is_policy_or_invalid(text)
+
+
+def is_policy_or_invalid(text: str | bytes) -> None:
+    try:
+        parse_policy(text)
+    except InvalidDocument as invalid:
+        assert invalid.problems  # noqa: PT017 - either outcome is right, nothing else is
+        lines = len(text) + 1
+        assert all(1 <= problem.line <= lines for problem in invalid.problems)  # noqa: PT017
+        assert all(problem.column >= 1 for problem in invalid.problems)  # noqa: PT017

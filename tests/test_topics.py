@@ -1,0 +1,112 @@
+"""The topic tree: a function per topic and its inverse, and nobody speaks in another's name."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from appliance.errors import Code, Rejected
+from appliance.topics import Address, Topics, Verb, level_fault
+
+TOPICS = Topics("delen/v1")
+
+levels = st.text(min_size=1, max_size=20).filter(lambda name: level_fault(name) is None)
+evil = st.text(alphabet="ab/+#$\x00\u202e é", max_size=20)
+
+
+@given(levels, st.none() | levels)
+def test_a_request_topic_says_whose_it_is(tenant: str, stream: str | None) -> None:
+    topic = TOPICS.request(tenant, stream)
+
+    assert TOPICS.parse(topic) == Address(Verb.REQUEST, tenant, stream)
+
+
+@given(levels)
+def test_a_policy_topic_and_a_command_topic_say_whose_they_are(name: str) -> None:
+    assert TOPICS.parse(TOPICS.policy_set(name)) == Address(Verb.POLICY_SET, name)
+    assert TOPICS.parse(TOPICS.appliance_command(name)) == Address(Verb.COMMAND, name)
+
+
+@given(evil)
+def test_no_other_topic_is_anybodys(text: str) -> None:
+    address = TOPICS.parse(text)
+
+    assert address is None or level_fault(address.tenant) is None
+
+
+@pytest.mark.parametrize(
+    "topic",
+    [
+        "delen/v1/appliances/request",
+        "delen/v1/gate/result",
+        "delen/v1/gate/request/a/b",
+        "delen/v1//request",
+        "delen/v1/gate/request/",
+        "delen/v1/ga\u0000te/request",
+        "delen/v2/gate/request",
+        "delen/v1",
+        "",
+    ],
+)
+def test_a_topic_that_is_no_request_has_no_address(topic: str) -> None:
+    assert TOPICS.parse(topic) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("", "empty"),
+        ("appliances", "reserved"),
+        ("a/b", "`/`"),
+        ("a+", "`+`"),
+        ("#", "`#`"),
+        ("$share", "`$`"),
+        ("a\nb", "U+000A"),
+        ("a\u200bb", "U+200B"),
+        ("é" * 65, "longer than 128 bytes"),
+    ],
+)
+def test_what_cannot_be_a_level_says_why(name: str, said: str) -> None:
+    assert said in (level_fault(name) or "")
+
+
+def test_names_of_people_and_places_are_levels() -> None:
+    assert [level_fault(name) for name in ("gate-1", "Tür", "北門", "a b", "x.y_z")] == [None] * 5
+
+
+@given(levels, st.none() | levels)
+def test_without_a_response_topic_the_reply_goes_to_the_stream(
+    tenant: str, stream: str | None
+) -> None:
+    assert TOPICS.reply(tenant, stream, None) == TOPICS.result(tenant, stream)
+
+
+@given(levels, st.lists(levels, max_size=3))
+def test_a_response_topic_below_the_own_results_is_honoured(tenant: str, below: list[str]) -> None:
+    response_topic = "/".join([TOPICS.result(tenant), *below])
+
+    assert TOPICS.reply(tenant, None, response_topic) == response_topic
+
+
+@given(levels, levels, evil)
+def test_a_response_topic_of_another_tenant_is_refused(own: str, other: str, rest: str) -> None:
+    assume(own != other)
+
+    for foreign in (f"{TOPICS.result(other)}{rest}", f"{TOPICS.result(other)}/{own}"):
+        with pytest.raises(Rejected) as rejected:
+            TOPICS.reply(own, None, foreign)
+        assert rejected.value.code is Code.FOREIGN_RESPONSE_TOPIC
+
+
+@given(evil)
+def test_a_response_topic_with_anything_special_in_it_is_refused(rest: str) -> None:
+    assume(any(map(level_fault, rest.split("/"))))
+
+    with pytest.raises(Rejected):
+        TOPICS.reply("gate", None, f"delen/v1/gate/result/{rest}")
+
+
+def test_a_neighbours_name_that_starts_alike_is_another_tenant() -> None:
+    with pytest.raises(Rejected):
+        TOPICS.reply("gate", None, "delen/v1/gate/results")
