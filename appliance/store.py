@@ -33,6 +33,9 @@ UNACKNOWLEDGED_RECORDS = 10_000
 """How many records may wait to be written before those that nobody waits for are turned away."""
 
 _BATCH = 500
+_GATHER_S = 0.005
+"""How long a record waits for others to be committed with: a request's own way is not held up by
+its row, and flash is written to less often."""
 _RETENTION_ROWS = 500
 _RETENTION_EVERY_S = 10.0
 _FIRST_RETRY_S = 0.05
@@ -248,6 +251,8 @@ class Store:
             first = self._queue.get(timeout=max(0.0, self._retention_due_s - time.monotonic()))
         except Empty:
             return []
+        if isinstance(first, _Record):
+            self._closing.wait(_GATHER_S)
         return [first, *(self._queue.get() for _ in range(min(self._queue.qsize(), _BATCH - 1)))]
 
     def _commit(self, db: Database, batch: list[_Record]) -> None:

@@ -1,0 +1,1 @@
+"""What it costs, measured beside its floor in the same run."""
