@@ -28,6 +28,8 @@ class Limits:
 
     max_bytes: int = 10_000_000
     max_pixels: int = 25_000_000
+    max_side: int = 16_384
+    """Pixels along one side. Resizing takes memory by the side: a thin image can ask for much."""
 
 
 def decode(
@@ -40,7 +42,9 @@ def decode(
     """The tensor in a frame: shape (1, *spec.shape), of spec.dtype, C-contiguous.
 
     What it is comes from the content type, else from its first bytes. An NPY is taken as the
-    ready input, with or without the batch axis; an image is scaled to 0..1 and normalised.
+    ready input, with or without the batch axis, whatever its dtype: bytes too are values, not
+    pixels to normalise. An image is turned upright (EXIF), its alpha is ignored, and it is scaled
+    to 0..1 and normalised; an input of integers gets its pixels, 0..255.
     Raises Rejected: 400 for what is malformed, 413 for what is too large, 415 for an unknown type.
     """
     if len(payload) > limits.max_bytes:
@@ -56,7 +60,8 @@ def decode(
     if media == _WAV and kind is not Kind.AUDIO:
         raise Rejected(Code.UNKNOWN_TYPE, f"this engine takes {kind.value} frames, not sound")
     tensor = _DECODERS[media](payload, spec, limits)
-    return np.ascontiguousarray(tensor)
+    # An NPY header of odd length leaves its numbers unaligned, which a runtime may not expect.
+    return np.require(tensor, requirements=("C_CONTIGUOUS", "ALIGNED"))
 
 
 # What a frame is.
@@ -112,7 +117,9 @@ def _sniff(payload: Payload) -> str | None:
 
 def _decode_image(payload: Payload, spec: InputSpec, limits: Limits) -> Tensor:
     channels, height, width = _image_shape(spec)
-    image = _open_image(payload, limits, (height, width), "L" if channels == 1 else "RGB")
+    # What is scaled down anyway need not be decoded at its full size.
+    enough = None if spec.resize is Resize.NONE else (2 * width, 2 * height)
+    image = _open_image(payload, limits, "L" if channels == 1 else "RGB", enough)
     if image.size != (width, height):
         image = _resized(image, (width, height), spec.resize)
     pixels = np.asarray(image)
@@ -136,19 +143,24 @@ def _image_shape(spec: InputSpec) -> tuple[int, int, int]:
     return channels, height, width
 
 
-def _open_image(payload: Payload, limits: Limits, size: tuple[int, int], mode: str) -> Image.Image:
-    """The decoded image, upright, in the mode asked for. Its header is judged before its pixels."""
-    height, width = size
+def _open_image(
+    payload: Payload, limits: Limits, mode: str, enough: tuple[int, int] | None
+) -> Image.Image:
+    """The decoded image, upright, in the mode asked for. Its header is judged before its pixels.
+
+    A JPEG is decoded at a half, a quarter or an eighth of its size where that is still `enough`.
+    """
     try:
         with warnings.catch_warnings():
             # Pillow warns of a decompression bomb at its own limit; ours is asked here.
             warnings.simplefilter("ignore")
             opened = Image.open(io.BytesIO(payload), formats=["JPEG", "PNG"])
             _require_few_pixels(opened, limits)
-            # A JPEG can be decoded at a half, a quarter or an eighth of its size at less cost.
-            opened.draft(mode, (2 * width, 2 * height))
+            opened.draft(mode, enough)
             opened.load()
-            return _eight_bits(ImageOps.exif_transpose(opened)).convert(mode)
+            ImageOps.exif_transpose(opened, in_place=True)
+            image = _eight_bits(opened)
+            return image if image.mode == mode else image.convert(mode)
     except Rejected:
         raise
     except Image.DecompressionBombError as error:
@@ -163,6 +175,12 @@ def _require_few_pixels(image: Image.Image, limits: Limits) -> None:
             Code.TOO_LARGE,
             f"the image has {image.width} x {image.height} pixels;"
             f" at most {limits.max_pixels} are accepted",
+        )
+    if max(image.size) > limits.max_side:
+        raise Rejected(
+            Code.TOO_LARGE,
+            f"the image has {image.width} x {image.height} pixels;"
+            f" at most {limits.max_side} are accepted on a side",
         )
 
 
@@ -181,13 +199,26 @@ def _resized(image: Image.Image, size: tuple[int, int], resize: Resize) -> Image
         case Resize.CROP:
             return ImageOps.fit(image, size, Image.Resampling.BILINEAR)
         case Resize.PAD:
-            return ImageOps.pad(image, size, Image.Resampling.BILINEAR)
+            return _padded(image, size)
         case Resize.NONE:
             raise Rejected(
                 Code.MALFORMED,
                 f"the image has {image.width} x {image.height} pixels;"
                 f" this engine takes {size[0]} x {size[1]} and does not resize",
             )
+
+
+def _padded(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """Fitted into the middle of a black image; of a very thin one, a line of pixels is left."""
+    width, height = size
+    scale = min(width / image.width, height / image.height)
+    fitted = image.resize(
+        (max(1, round(scale * image.width)), max(1, round(scale * image.height))),
+        Image.Resampling.BILINEAR,
+    )
+    padded = Image.new(image.mode, size)
+    padded.paste(fitted, ((width - fitted.width) // 2, (height - fitted.height) // 2))
+    return padded
 
 
 def _normalised(pixels: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.float32]:
@@ -223,10 +254,7 @@ def _decode_npy(payload: Payload, spec: InputSpec, _limits: Limits) -> Tensor:
         )
     flat = np.frombuffer(payload, dtype, size, start)
     array = flat.reshape(shape, order="F" if fortran_order else "C")
-    with np.errstate(over="ignore"):
-        tensor = array.astype(spec.dtype, copy=False).reshape(1, *spec.shape)
-    _require_finite(tensor)
-    return tensor
+    return _converted(array, np.dtype(spec.dtype)).reshape(1, *spec.shape)
 
 
 def _npy_header(payload: Payload) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
@@ -248,21 +276,29 @@ _NPY_HEADER_BYTES = 10_012
 """NumPy reads no header over 10,000 characters; its magic and its length come before that."""
 
 
-def _require_finite(tensor: Tensor) -> None:
-    if tensor.dtype.kind == "f" and not np.isfinite(tensor).all():
-        raise Rejected(Code.MALFORMED, "the array holds NaN or infinity")
+def _converted(array: Tensor, dtype: np.dtype[Any]) -> Tensor:
+    """The same values in another dtype: floats are rounded to it, integers must be held by it."""
+    # NumPy would warn of what is judged here.
+    with np.errstate(over="ignore", invalid="ignore"):
+        tensor = array.astype(dtype, copy=False)
+        same = array.dtype == dtype or dtype.kind == "f" or bool((tensor == array).all())
+    if not same:
+        raise Rejected(Code.MALFORMED, f"the array holds values that are no {dtype}")
+    if dtype.kind == "f" and not np.isfinite(tensor).all():
+        raise Rejected(
+            Code.MALFORMED, f"the array holds NaN, infinity or a number too large for {dtype}"
+        )
+    return tensor
 
 
 # Sound.
 
 
 def _decode_wav(payload: Payload, spec: InputSpec, _limits: Limits) -> Tensor:
-    samples, rate_hz = _read_wav(payload)
     wanted = spec.shape[-1]
     if math.prod(spec.shape) != wanted:
         raise Rejected(Code.UNKNOWN_TYPE, "this engine's input is no row of samples: send an NPY")
-    # No more is resampled than the input has room for.
-    samples = samples[: math.ceil(wanted * rate_hz / spec.sample_rate_hz) + 1]
+    samples, rate_hz = _read_wav(payload, seconds=wanted / spec.sample_rate_hz)
     if rate_hz != spec.sample_rate_hz:
         samples = _resampled(samples, rate_hz, spec.sample_rate_hz)
     row = np.zeros(wanted, np.float32)
@@ -274,10 +310,10 @@ def _decode_wav(payload: Payload, spec: InputSpec, _limits: Limits) -> Tensor:
     return row.astype(spec.dtype, copy=False).reshape(1, *spec.shape)
 
 
-def _read_wav(payload: Payload) -> tuple[NDArray[np.float32], int]:
-    """Mono samples in -1..1 and their rate in Hz."""
+def _read_wav(payload: Payload, *, seconds: float) -> tuple[NDArray[np.float32], int]:
+    """Mono samples in -1..1, as many as the seconds take, and their rate in Hz."""
     try:
-        with wave.open(io.BytesIO(payload)) as sound:
+        with wave.open(io.BytesIO(_plain_wav(payload))) as sound:
             channels, width, rate_hz = (
                 sound.getnchannels(),
                 sound.getsampwidth(),
@@ -291,8 +327,24 @@ def _read_wav(payload: Payload) -> tuple[NDArray[np.float32], int]:
         raise Rejected(Code.MALFORMED, "the WAV is cut off: it has less sound than its header says")
     if not 1_000 <= rate_hz <= 768_000:
         raise Rejected(Code.MALFORMED, f"the WAV's sample rate of {rate_hz} Hz is out of range")
-    samples = _pcm(data, width)
+    # What the input has no room for is not converted.
+    wanted = math.ceil(seconds * rate_hz) + 1
+    samples = _pcm(data[: wanted * channels * width], width)
     return samples.reshape(-1, channels).mean(axis=1, dtype=np.float32), rate_hz
+
+
+def _plain_wav(payload: Payload) -> Payload:
+    """An extensible WAV of integer samples as a plain one.
+
+    Many programs write 24 bits in that form, which the standard library reads from 3.12 on.
+    """
+    if payload[12:16] == b"fmt " and payload[20:22] == b"\xfe\xff" and payload[44:60] == _PCM_GUID:
+        return payload[:20] + b"\x01\x00" + payload[22:]
+    return payload
+
+
+_PCM_GUID = bytes.fromhex("0100000000001000800000aa00389b71")
+"""How an extensible WAV says that its samples are integers."""
 
 
 def _pcm(data: bytes, width: int) -> NDArray[np.float32]:

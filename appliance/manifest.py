@@ -9,7 +9,17 @@ from typing import Annotated, Any, Literal
 
 import onnxruntime as ort
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from typing_extensions import Self
 
 from appliance.document import dotted, parse_document
 from appliance.engine import Engine, InputSpec, Kind, Latency, Resize, Stage
@@ -29,10 +39,21 @@ class _Input(_Section):
     shape: tuple[Annotated[int, Field(ge=1)], ...] = Field(min_length=1, max_length=4)
     dtype: Literal["float32", "float16", "float64", "uint8", "int8", "int32", "int64"] = "float32"
     layout: Literal["CHW", "HWC"] = "CHW"
-    mean: tuple[float, ...] = ()
-    std: tuple[Annotated[float, Field(gt=0)], ...] = ()
+    mean: tuple[Annotated[float, Field(allow_inf_nan=False)], ...] = ()
+    std: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = ()
     resize: Resize = Resize.STRETCH
     sample_rate: Annotated[int, Field(ge=1, le=768_000)] = 16_000
+
+    @model_validator(mode="after")
+    def _one_value_per_channel(self) -> Self:
+        channels = self.shape[0 if self.layout == "CHW" else -1]
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) not in {0, 1, channels}:
+                raise ValueError(
+                    f"{name} has {len(values)} values for {channels} channels:"
+                    " give one, or one per channel"
+                )
+        return self
 
 
 class _Latency(_Section):
@@ -46,8 +67,27 @@ class _Stage(_Section):
     accuracy: _Fraction | None = None
     flops: _Amount | None = None
     energy: _Amount | None = None
-    latency: dict[int, _Latency] = Field(default_factory=dict)
+    latency: dict[Annotated[int, Field(ge=1)], _Latency] = Field(default_factory=dict)
     temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+
+    @field_validator("onnx", "tensorrt")
+    @classmethod
+    def _lies_in_the_folder(cls, name: str | None, info: ValidationInfo[Path]) -> str | None:
+        """What a manifest names outside its own folder, even by a link, is not opened."""
+        folder = info.context
+        if name is None:
+            return None
+        if not (folder / name).resolve().is_relative_to(folder.resolve()):
+            raise ValueError(f"the file {name} is not inside the engine's folder")
+        if not (folder / name).is_file():
+            raise ValueError(f"there is no file {name}")
+        return name
+
+    @model_validator(mode="after")
+    def _has_a_file(self) -> Self:
+        if self.onnx is None and self.tensorrt is None:
+            raise ValueError("the stage has no file: name one as onnx or tensorrt")
+        return self
 
 
 class _Manifest(_Section):
@@ -147,14 +187,14 @@ def _stage_document(stage: Stage, folder: Path) -> dict[str, Any]:
 def _load_own(folder: Path) -> Engine:
     path = folder / MANIFEST
     try:
-        manifest = _Manifest.model_validate(parse_document(path.read_bytes()).value)
+        document = parse_document(path.read_bytes()).value
+        manifest = _Manifest.model_validate(document, context=folder)
     except OSError as error:
         raise EngineError(f"{path} cannot be read: {error}") from error
     except InvalidDocument as error:
         raise EngineError(f"{path}: {error}") from error
     except ValidationError as error:
-        problems = [f"{dotted(part['loc'])}: {part['msg']}" for part in error.errors()]
-        raise EngineError(f"{path}: {'; '.join(problems)}") from error
+        raise EngineError(f"{path}: {_listed(error)}") from error
     spec = manifest.input
     return Engine(
         name=manifest.name,
@@ -175,10 +215,18 @@ def _load_own(folder: Path) -> Engine:
     )
 
 
+def _listed(error: ValidationError) -> str:
+    """Everything that is wrong, each with the field that it is wrong in."""
+    return "; ".join(
+        f"{dotted(part['loc']) or 'the document'}: {part['msg'].removeprefix('Value error, ')}"
+        for part in error.errors()
+    )
+
+
 def _stage(stage: _Stage, folder: Path) -> Stage:
     return Stage(
-        onnx=_inside(folder, stage.onnx),
-        tensorrt=_inside(folder, stage.tensorrt),
+        onnx=None if stage.onnx is None else folder / stage.onnx,
+        tensorrt=None if stage.tensorrt is None else folder / stage.tensorrt,
         accuracy=stage.accuracy,
         flops=stage.flops,
         energy_j=stage.energy,
@@ -188,18 +236,6 @@ def _stage(stage: _Stage, folder: Path) -> Stage:
         },
         temperature=stage.temperature,
     )
-
-
-def _inside(folder: Path, name: str | None) -> Path | None:
-    """A file of the engine's own folder: what a manifest names elsewhere is not opened."""
-    if name is None:
-        return None
-    path = folder / name
-    if not path.resolve().is_relative_to(folder.resolve()):
-        raise EngineError(f"{folder / MANIFEST}: the file {name} is not inside the engine's folder")
-    if not path.is_file():
-        raise EngineError(f"{folder / MANIFEST}: there is no file {name}")
-    return path
 
 
 # Dělen's own layout.
@@ -212,7 +248,9 @@ def _seed_profile(folder: Path) -> Path | None:
 def _load_seed(folder: Path, profile: Path) -> Engine:
     name = profile.name.removesuffix("_profile.json")
     try:
-        exits = _SEED_PROFILE.validate_python(json.loads(profile.read_text()))
+        exits = _SEED_PROFILE.validate_python(json.loads(profile.read_bytes()))
+    except ValidationError as error:
+        raise EngineError(f"{profile} is no profile of Dělen's: {_listed(error)}") from error
     except (OSError, ValueError) as error:
         raise EngineError(f"{profile} is no profile of Dělen's: {error}") from error
     onnx = _seed_stages(folder)
@@ -220,20 +258,21 @@ def _load_seed(folder: Path, profile: Path) -> Engine:
     if not onnx:
         raise EngineError(
             f"{folder} has no ONNX stages in trt/, onnx/, subnetworks/ or itself: its TensorRT"
-            " engines run only on the board that they were built for"
+            " engines run only with TensorRT, on the board that they were built for."
+            " `delen split` writes ONNX stages"
         )
     if len(onnx) != len(exits):
         raise EngineError(f"{folder}: {len(onnx)} ONNX stages, but {len(exits)} exits in {profile}")
-    shape = _seed_input_shape(onnx[0])
+    spec = _seed_input(onnx[0])
     return Engine(
         name=name,
-        kind=_kind_of(shape),
-        input=InputSpec(shape=shape),
+        kind=_kind_of(spec.shape),
+        input=spec,
         labels=(),
         stages=tuple(
             Stage(
                 onnx=path,
-                tensorrt=plans[number] if number < len(plans) else None,
+                tensorrt=plans[number] if len(plans) == len(onnx) else None,
                 accuracy=exits[number].accuracy,
                 flops=_own([exit_.flops for exit_ in exits], number, 1e9),
                 energy_j=_own([exit_.energy for exit_ in exits], number, 1e-3),
@@ -264,15 +303,41 @@ def _own(cumulated: list[float | None], number: int, scale: float) -> float | No
     return None if value is None or before is None else max(0.0, value - before) * scale
 
 
-def _seed_input_shape(path: Path) -> tuple[int, ...]:
+def _seed_input(path: Path) -> InputSpec:
+    """The engine's input as its first stage declares it; this layout describes it nowhere else."""
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = _ERRORS_ONLY
     try:
-        (tensor,) = ort.InferenceSession(path, providers=["CPUExecutionProvider"]).get_inputs()
+        session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:
         raise EngineError(f"{path} cannot be opened by ONNX Runtime: {error}") from error
-    shape = tensor.shape[1:]
-    if not shape or not all(isinstance(size, int) for size in shape):
-        raise EngineError(f"{path}: the input's shape {tensor.shape} is not fixed beyond the batch")
-    return tuple(shape)
+    tensors = session.get_inputs()
+    if len(tensors) != 1 or tensors[0].type not in _DTYPES:
+        declared = ", ".join(f"{tensor.name} {tensor.type}" for tensor in tensors)
+        raise EngineError(f"{path} takes {declared}; a first stage takes one tensor of numbers")
+    shape = tensors[0].shape[1:]
+    if not shape or not all(isinstance(size, int) and size > 0 for size in shape):
+        raise EngineError(
+            f"{path}: the input's shape {tensors[0].shape} is not fixed beyond the batch:"
+            " export it with a fixed size"
+        )
+    return InputSpec(shape=tuple(shape), dtype=_DTYPES[tensors[0].type])
+
+
+_ERRORS_ONLY = 3
+"""ONNX Runtime's log severity: no warnings on standard error."""
+
+_DTYPES = {
+    "tensor(float)": "float32",
+    "tensor(float16)": "float16",
+    "tensor(double)": "float64",
+    "tensor(uint8)": "uint8",
+    "tensor(int8)": "int8",
+    "tensor(int32)": "int32",
+    "tensor(int64)": "int64",
+}
+"""ONNX Runtime's names of the dtypes that an input may have."""
 
 
 def _kind_of(shape: tuple[int, ...]) -> Kind:

@@ -220,8 +220,8 @@ class Service:
 
     def _logged(self, delivery: int, key: RequestKey | None, reply: Reply) -> None:
         """Called by the store's writer once a reply is safe in the log."""
-        self._gateway.logged(delivery)
         self._windows.take_in(reply)
+        self._gateway.logged(delivery)
         self._leave_hand(key, reply)
 
     def _leave_hand(self, key: RequestKey | None, reply: Reply) -> None:

@@ -6,8 +6,6 @@ import queue
 import shutil
 import socket
 import subprocess
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,8 +19,7 @@ from appliance import broker as broker_module
 from appliance.broker import Mosquitto
 from appliance.errors import BrokerError
 from tests.conftest import StartBroker
-
-PATIENCE_S = 10.0
+from tests.waiting import PATIENCE_S, wait_until
 
 
 def publish(broker: Mosquitto, topic: str, payload: str, *options: str) -> int:
@@ -38,13 +35,6 @@ def subscribe_once(broker: Mosquitto, topic: str, *options: str) -> str:
         [*command, "-W", str(PATIENCE_S), *options], check=False, capture_output=True, text=True
     )
     return done.stdout.strip()
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline_s = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline_s, "it did not come about"
-        time.sleep(0.01)
 
 
 def test_it_takes_connections_once_it_is_entered(broker: Mosquitto) -> None:

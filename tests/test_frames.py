@@ -44,6 +44,11 @@ def an_npy(array: NDArray[np.generic]) -> bytes:
     return buffer.getvalue()
 
 
+def an_npy_of(header: bytes, data: bytes) -> bytes:
+    """An NPY with a header of the test's own."""
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header) + 1) + header + b"\n" + data
+
+
 def a_wav(
     samples: NDArray[np.generic], *, rate_hz: int = 16_000, channels: int = 1, width: int = 2
 ) -> bytes:
@@ -152,6 +157,35 @@ def test_an_engine_that_does_not_resize_refuses_another_size() -> None:
     assert code_of(a_png(size=(9, 8)), spec=spec) is Code.MALFORMED
 
 
+def test_a_refused_size_is_the_one_that_was_sent() -> None:
+    spec = InputSpec(shape=(1, 8, 8), resize=Resize.NONE)
+
+    with pytest.raises(Rejected, match="640 x 480"):
+        decode(a_jpeg((640, 480)), None, spec, Kind.IMAGE)
+
+
+@pytest.mark.parametrize("resize", Resize)
+@settings(max_examples=30, deadline=None)
+@given(
+    size=st.tuples(st.integers(1, 2), st.integers(1, 5000))
+    | st.tuples(st.integers(1, 5000), st.integers(1, 2))
+)
+def test_an_image_of_any_proportions_is_decoded_or_rejected(
+    resize: Resize, size: tuple[int, int]
+) -> None:
+    decodes_or_is_rejected(a_png(size=size), InputSpec(shape=(1, 8, 8), resize=resize), Kind.IMAGE)
+
+
+def test_an_image_too_long_on_one_side_is_too_large() -> None:
+    assert code_of(a_png("L", (20_000, 1))) is Code.TOO_LARGE
+
+
+def test_alpha_is_ignored() -> None:
+    tensor = decode(a_png("RGBA", colour=(255, 255, 255, 0)), None, GREY, Kind.IMAGE)
+
+    np.testing.assert_array_equal(tensor, 1.0)
+
+
 @pytest.mark.parametrize("cut", [10, 100, 300])
 def test_a_truncated_image_is_malformed(cut: int) -> None:
     assert code_of(a_jpeg()[:cut]) is Code.MALFORMED
@@ -229,6 +263,33 @@ def test_a_number_too_large_for_the_engines_type_is_malformed() -> None:
     assert code_of(an_npy(np.full((1, 8, 8), 1e300))) is Code.MALFORMED
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, 300.0, -1.0, 0.5])
+def test_an_input_of_integers_takes_only_what_it_can_hold(value: float) -> None:
+    spec = InputSpec(shape=(4,), dtype="uint8")
+
+    assert code_of(an_npy(np.full(4, value)), spec=spec, kind=Kind.TENSOR) is Code.MALFORMED
+    assert decode(an_npy(np.full(4, 255.0)), None, spec, Kind.TENSOR).tolist() == [[255] * 4]
+
+
+@pytest.mark.parametrize("padding", range(4))
+def test_a_header_of_any_length_gives_an_aligned_tensor(padding: int) -> None:
+    header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (1, 8, 8), }" + b" " * padding
+    values = np.arange(64, dtype="<f4")
+
+    tensor = decode(an_npy_of(header, values.tobytes()), None, GREY, Kind.TENSOR)
+
+    assert tensor.flags.aligned
+    np.testing.assert_array_equal(tensor.ravel(), values)
+
+
+def test_an_array_that_fits_is_not_copied() -> None:
+    payload = bytearray(an_npy(np.zeros((1, 8, 8), np.float32)))
+
+    tensor = decode(payload, None, GREY, Kind.TENSOR)
+
+    assert np.shares_memory(tensor, np.frombuffer(payload, np.uint8))
+
+
 def test_a_wrong_shape_is_malformed_and_both_shapes_are_named() -> None:
     with pytest.raises(Rejected, match=r"\(3, 8, 8\).*\(1, 8, 8\)"):
         decode(an_npy(np.zeros((3, 8, 8), np.float32)), None, GREY, Kind.TENSOR)
@@ -255,10 +316,9 @@ def test_only_plain_numbers_are_accepted_and_nothing_is_unpickled(
 
 
 def test_a_header_that_asks_for_more_than_there_is_allocates_nothing() -> None:
-    header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (1, 8, 8), }".ljust(117) + b"\n"
-    payload = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + bytes(8)
+    header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (1, 8, 8), }".ljust(117)
 
-    assert code_of(payload) is Code.MALFORMED
+    assert code_of(an_npy_of(header, bytes(8))) is Code.MALFORMED
 
 
 # Sound.
@@ -280,6 +340,19 @@ def test_samples_of_three_bytes_are_read() -> None:
     half = np.tile(np.array([0, 0, 0x40], np.uint8), 1600)
 
     tensor = decode(a_wav(half, width=3), None, SOUND, Kind.AUDIO)
+
+    np.testing.assert_allclose(tensor, 0.5, atol=1e-6)
+
+
+def test_an_extensible_wav_of_integer_samples_is_read() -> None:
+    plain = a_wav(np.tile(np.array([0, 0, 0x40], np.uint8), 1600), width=3)
+    integers = bytes.fromhex("0100000000001000800000aa00389b71")
+    extension = struct.pack("<HHI", 22, 24, 4) + integers
+    described = struct.pack("<I", 40) + b"\xfe\xff" + plain[22:36] + extension
+    length = struct.pack("<I", len(plain) - 8 + 24)
+    payload = plain[:4] + length + plain[8:16] + described + plain[36:]
+
+    tensor = decode(payload, None, SOUND, Kind.AUDIO)
 
     np.testing.assert_allclose(tensor, 0.5, atol=1e-6)
 
@@ -389,7 +462,21 @@ def test_random_bytes_are_rejected(start: bytes, rest: bytes) -> None:
     descr=st.sampled_from(["<f4", "|O", "<U9", "<f8", "|V8", "nonsense", "<i1024"]),
 )
 def test_no_npy_header_makes_it_allocate(shape: tuple[int, ...], descr: str) -> None:
-    text = f"{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape!r}, }}\n".encode()
-    payload = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text + bytes(256)
+    header = f"{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape!r}, }}".encode()
 
-    decodes_or_is_rejected(payload, GREY, Kind.TENSOR)
+    decodes_or_is_rejected(an_npy_of(header, bytes(256)), GREY, Kind.TENSOR)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    spec_dtype=st.sampled_from(["float32", "float16", "uint8", "int64"]),
+    dtype=st.sampled_from(["<f2", "<f4", ">f8", "u1", "<i8", "<u8", "?"]),
+    data=st.binary(min_size=32, max_size=32),
+)
+def test_whatever_bits_an_array_has_it_is_converted_or_rejected(
+    spec_dtype: str, dtype: str, data: bytes
+) -> None:
+    header = f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': (4,), }}".encode()
+    payload = an_npy_of(header, data[: 4 * np.dtype(dtype).itemsize])
+
+    decodes_or_is_rejected(payload, InputSpec(shape=(4,), dtype=spec_dtype), Kind.TENSOR)

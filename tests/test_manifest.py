@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from appliance.engine import Kind
 from appliance.errors import EngineError
 from tests.engines import seed_engine, tiny_engine
 from tests.test_run_command import RESNET50
+
+README = Path(__file__).parent.parent / "engines" / "README.md"
 
 
 def edit(folder: Path, **fields: object) -> Path:
@@ -57,6 +60,13 @@ def test_what_is_left_out_has_a_default(tmp_path: Path) -> None:
         ({"stages": [{"onnx": "stage0.onnx", "energy": -1}]}, "stages[0].energy"),
         ({"colour": "red"}, "colour"),
         ({"input": {"shape": [0]}}, "input.shape"),
+        ({"input": {"shape": [3, 8, 8], "mean": [0.5, 0.5]}}, "mean has 2 values for 3 channels"),
+        ({"input": {"shape": [1, 8, 8], "std": [0.0]}}, "input.std[0]"),
+        ({"stages": [{"accuracy": 0.5}]}, "stages[0]: the stage has no file"),
+        (
+            {"stages": [{"onnx": "stage0.onnx", "latency": {0: {"p50": 0.1, "p95": 0.1}}}]},
+            "stages[0].latency",
+        ),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, fields: dict[str, object], said: str) -> None:
@@ -67,6 +77,17 @@ def test_what_is_wrong_is_named(tmp_path: Path, fields: dict[str, object], said:
 
     assert said in str(error.value)
     assert "engine.yaml" in str(error.value)
+
+
+def test_everything_that_is_wrong_is_named_at_once(tmp_path: Path) -> None:
+    stages = [{"onnx": "stage0.onnx", "accuracy": 2}, {"onnx": "a.onnx"}, {"onnx": "../b.onnx"}]
+    folder = edit(tiny_engine(tmp_path / "tiny"), kind="video", stages=stages)
+
+    with pytest.raises(EngineError) as error:
+        manifest.load(folder)
+
+    for said in ("kind", "stages[0].accuracy", "stages[1].onnx", "stages[2].onnx"):
+        assert said in str(error.value)
 
 
 def test_a_link_out_of_the_folder_is_not_followed(tmp_path: Path) -> None:
@@ -115,6 +136,27 @@ def test_twelve_stages_are_in_the_order_of_their_numbers(tmp_path: Path) -> None
     assert names == [f"deep_net{number}.onnx" for number in range(12)]
 
 
+def test_a_stage_has_its_tensorrt_engine_beside_it(tmp_path: Path) -> None:
+    folder = seed_engine(tmp_path / "resnet50", RESNET50)
+    for path in list((folder / "trt").iterdir()):
+        path.with_suffix(".engine").touch()
+
+    engine = manifest.load(folder)
+
+    assert [stage.tensorrt.name for stage in engine.stages if stage.tensorrt] == [
+        f"resnet50_net{number}.engine" for number in range(4)
+    ]
+
+
+@pytest.mark.parametrize("text", ["{}", "[1]", "nonsense", '[{"accuracy": 2}]'])
+def test_a_broken_profile_of_delens_is_named(tmp_path: Path, text: str) -> None:
+    folder = seed_engine(tmp_path / "resnet50", RESNET50)
+    (folder / "resnet50_profile.json").write_text(text)
+
+    with pytest.raises(EngineError, match=r"resnet50_profile\.json is no profile"):
+        manifest.load(folder)
+
+
 def test_another_count_of_stages_than_exits_is_an_error(tmp_path: Path) -> None:
     folder = seed_engine(tmp_path / "resnet50", RESNET50)
     (folder / "trt" / "resnet50_net3.onnx").unlink()
@@ -128,7 +170,7 @@ def test_engines_for_tensorrt_alone_say_where_they_run(tmp_path: Path) -> None:
     for path in (folder / "trt").iterdir():
         path.rename(path.with_suffix(".engine"))
 
-    with pytest.raises(EngineError, match="only on the board"):
+    with pytest.raises(EngineError, match="on the board that they were built for"):
         manifest.load(folder)
 
 
@@ -139,3 +181,22 @@ def test_find_lists_the_folders_that_hold_an_engine(tmp_path: Path) -> None:
 
     assert sorted(manifest.find(tmp_path)) == ["resnet50", "tiny"]
     assert manifest.find(tmp_path / "nowhere") == {}
+
+
+def test_the_example_in_the_readme_loads(tmp_path: Path) -> None:
+    (example,) = re.findall(r"```yaml\n(.*?)```", README.read_text(), re.DOTALL)
+    folder = tiny_engine(tmp_path / "tiny")
+    (folder / manifest.MANIFEST).write_text(example)
+
+    engine = manifest.load(folder)
+
+    assert engine.stages[0].latency[8].p50_s == 0.0072
+    assert engine.stages[0].flops == 12.3e6
+
+
+def test_every_field_of_a_manifest_is_documented(tmp_path: Path) -> None:
+    text = README.read_text()
+    document = yaml.safe_load((tiny_engine(tmp_path / "tiny") / manifest.MANIFEST).read_text())
+
+    for field in (*document, *document["input"], *document["stages"][0]):
+        assert f"`{field}`" in text, field

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from appliance import manifest
 from appliance.backends.onnx import OnnxBackend
+from appliance.engine import InputSpec
 from appliance.errors import EngineError
 from tests.engines import tiny_engine
 
@@ -48,15 +49,15 @@ def test_a_batch_answers_as_its_items_do_alone(tmp_path: Path, fixed_batch: bool
     assert second[:, 2].tolist() == [2.0, 4.0]
 
 
-def test_one_items_features_outlive_the_stages_next_run(tmp_path: Path) -> None:
+def test_one_items_answer_and_features_outlive_the_stages_next_run(tmp_path: Path) -> None:
     engine = manifest.load(tiny_engine(tmp_path / "tiny"))
 
     with OnnxBackend(engine, threads=1) as backend:
-        _, of_the_first = backend.run(0, [backend.feed(frame(0.25))])
+        first, of_the_first = backend.run(0, [backend.feed(frame(0.25))])
         backend.run(0, [backend.feed(frame(1.0))])
-        logits, _ = backend.run(1, of_the_first)
+        second, _ = backend.run(1, of_the_first)
 
-    assert logits[0, 2] == 1.0
+    assert (first[0, 2], second[0, 2]) == (0.5, 1.0)
 
 
 def test_a_stage_that_cannot_run_is_an_engine_error_that_names_it(tmp_path: Path) -> None:
@@ -87,6 +88,45 @@ def test_tensors_with_other_names_are_an_engine_error(tmp_path: Path) -> None:
 
     with (
         pytest.raises(EngineError, match="they must be named input -> output, features"),
+        OnnxBackend(manifest.load(folder), threads=1),
+    ):
+        pass
+
+
+def test_a_stage_that_does_not_take_what_the_one_before_gives_is_an_engine_error(
+    tmp_path: Path,
+) -> None:
+    folder = tiny_engine(tmp_path / "tiny")
+    other = tiny_engine(tmp_path / "other", shape=(1, 4, 4))
+    (other / "stage1.onnx").replace(folder / "stage1.onnx")
+
+    with (
+        pytest.raises(EngineError, match=r"stage1\.onnx takes .*4, 4.* stage 0 gives .*8, 8"),
+        OnnxBackend(manifest.load(folder), threads=1),
+    ):
+        pass
+
+
+def test_a_first_stage_that_does_not_take_the_engines_input_is_an_engine_error(
+    tmp_path: Path,
+) -> None:
+    engine = manifest.load(tiny_engine(tmp_path / "tiny"))
+
+    with (
+        pytest.raises(EngineError, match=r"stage0\.onnx takes .* the engine's input has"),
+        OnnxBackend(replace(engine, input=InputSpec(shape=(3, 8, 8))), threads=1),
+    ):
+        pass
+
+
+def test_a_fixed_batch_of_several_is_an_engine_error(tmp_path: Path) -> None:
+    folder = tiny_engine(tmp_path / "tiny", accuracies=(0.5,))
+    model = onnx.load(folder / "stage0.onnx")
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 4
+    onnx.save(model, folder / "stage0.onnx")
+
+    with (
+        pytest.raises(EngineError, match="batches of 4 alone"),
         OnnxBackend(manifest.load(folder), threads=1),
     ):
         pass

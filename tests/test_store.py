@@ -7,8 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
@@ -22,10 +21,11 @@ from appliance.messages import Candidate, Rejection, Reply, RequestKey, Result
 from appliance.migrations import MIGRATIONS
 from appliance.records import REPLY_COLUMNS
 from appliance.store import UNACKNOWLEDGED_RECORDS, Reader, Store
+from tests.waiting import wait_until
 
 NOW_S = 1_790_000_000.0
 DAY_S = 86_400.0
-PATIENCE_S = 20.0
+
 
 RESULT = Result(
     id="r0",
@@ -81,13 +81,6 @@ class Gateway:
 
     def wait_for(self, count: int) -> None:
         wait_until(lambda: len(self.heard) >= count)
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline_s = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline_s, "it did not come about"
-        time.sleep(0.002)
 
 
 @pytest.fixture
@@ -373,7 +366,8 @@ def test_a_full_disk_is_waited_out(path: Path) -> None:
     import resource, sys, time
     from pathlib import Path
     from appliance.store import Store
-    from tests.test_store import Gateway, result, wait_until
+    from tests.test_store import Gateway, result
+    from tests.waiting import wait_until
 
     gateway = Gateway()
     unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -12,6 +12,7 @@ from appliance.telemetry import Windows
 from tests.appliances import Watch, client_of, push, serving, settings_for
 from tests.engines import tiny_engine
 from tests.test_service import POLICY, npy
+from tests.waiting import wait_until
 
 RESULT = Result(
     id="1",
@@ -77,6 +78,7 @@ def test_telemetry_is_published_for_the_tenants_that_have_a_policy(
         client.infer("stranger", npy())
         tenants = Watch(client, client.topics.telemetry("+", settings.appliance_id))
         own = Watch(client, client.topics.appliance_telemetry(settings.appliance_id))
+        wait_until(lambda: service.open_deliveries() == 0)
         service.tell()
         topic, gate = tenants.next()
         _, box = own.next()

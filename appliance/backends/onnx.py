@@ -16,6 +16,9 @@ from typing_extensions import Self
 from appliance.engine import Engine
 from appliance.errors import EngineError
 
+# What runs here is its tenants' business alone.
+ort.disable_telemetry_events()
+
 INPUT, OUTPUT, FEATURES = "input", "output", "features"
 """The names that a stage's tensors have."""
 
@@ -70,7 +73,7 @@ class OnnxBackend:
         except Exception as error:
             raise EngineError(f"stage {stage} of {self._engine.name} failed: {error}") from error
         outputs = binding.get_outputs()
-        logits = outputs[0].numpy()
+        logits = outputs[0].numpy().astype(np.float32, copy=False)
         if len(outputs) == 1:
             return logits, ()
         return logits, (outputs[1],) if len(batch) == 1 else _split(outputs[1])
@@ -99,10 +102,42 @@ class OnnxBackend:
                 f"{path}: the tensors are {', '.join(inputs)} -> {', '.join(outputs)};"
                 f" they must be named {INPUT} -> {', '.join(wanted)}"
             )
+        self._require_fit(number, path, _item_shape(inputs[INPUT]))
+        batch = inputs[INPUT].shape[0]
+        if isinstance(batch, int) and batch != 1:
+            raise EngineError(
+                f"{path} takes batches of {batch} alone: export it with a dynamic batch axis"
+            )
         self._sessions.append(session)
         self._bindings.append(session.io_binding())
         self._output_names.append(wanted)
-        self._fixed_batch.append(isinstance(inputs[INPUT].shape[0], int))
+        self._fixed_batch.append(batch == 1)
+
+    def _require_fit(self, number: int, path: Path, taken: _Shape) -> None:
+        """What the stage takes must be what the frames or the stage before it give."""
+        given: _Shape = self._engine.input.shape
+        source = "the engine's input has"
+        if number:
+            before = {tensor.name: tensor for tensor in self._sessions[-1].get_outputs()}
+            given = _item_shape(before[FEATURES])
+            source = f"stage {number - 1} gives"
+        if not _fits(given, taken):
+            raise EngineError(f"{path} takes the shape {taken}, but {source} {given}")
+
+
+_Shape = Sequence[int | str | None]
+"""One item's shape as a model declares it: a size, or a name or nothing where it is dynamic."""
+
+
+def _item_shape(tensor: Any) -> _Shape:
+    return tuple(tensor.shape[1:])
+
+
+def _fits(given: _Shape, taken: _Shape) -> bool:
+    pairs = zip(given, taken, strict=False)
+    return len(given) == len(taken) and all(
+        a == b for a, b in pairs if isinstance(a, int) and isinstance(b, int)
+    )
 
 
 def _session(path: Path, threads: int) -> Any:
@@ -111,6 +146,7 @@ def _session(path: Path, threads: int) -> Any:
     options.inter_op_num_threads = 1
     # Threads that spin between requests would heat a box that mostly waits.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # The memory arenas stay on: without them a ResNet-50 takes no less memory and no less time.
     options.log_severity_level = 3
     try:
         return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])

@@ -1,0 +1,16 @@
+"""Waiting for what another thread or process does."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+PATIENCE_S = 20.0
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Waits until the condition holds; fails where it does not come about."""
+    deadline_s = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline_s, "it did not come about"
+        time.sleep(0.002)
