@@ -125,8 +125,14 @@ class Client:
         self._subscribe(topic_filter).result(CONNECT_S)
 
     def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
-        """Publishes with QoS 1 and waits until the broker has it."""
-        self._client.publish(topic, payload, qos=1, retain=retain).wait_for_publish(CONNECT_S)
+        """Publishes with QoS 1 and waits until the broker has it. Raises BrokerError."""
+        published = self._client.publish(topic, payload, qos=1, retain=retain)
+        try:
+            published.wait_for_publish(CONNECT_S)
+        except RuntimeError as error:
+            raise BrokerError(f"the broker at {self._broker} is gone: {error}") from error
+        if not published.is_published():
+            raise BrokerError(f"the broker at {self._broker} took no message for {CONNECT_S:g} s")
 
     def _subscribe(self, topic_filter: str) -> Future[None]:
         done: Future[None] = Future()
