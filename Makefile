@@ -23,7 +23,7 @@ bench: .venv/.dev mosquitto
 digits: .venv/.dev
 	$(BIN)/delen train -m digits --dataset digits --out runs/digits
 	$(BIN)/delen split runs/digits --out engines/digits
-	$(BIN)/delen profile engines/digits
+	$(BIN)/delen profile engines/digits --dataset digits
 
 .venv/.venv:
 	@sh deploy/install-packages "$(PYTHON)"

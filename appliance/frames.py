@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.lib import format as npy_format
+from numpy.lib import format as _format
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
@@ -20,6 +20,9 @@ from appliance.errors import Code, Rejected
 
 Payload = bytes | bytearray
 Tensor = NDArray[Any]
+
+# NumPy's last release for Python 3.10 has no types there.
+npy_format: Any = _format
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

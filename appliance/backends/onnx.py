@@ -37,7 +37,6 @@ class OnnxBackend:
         self._engine = engine
         self._threads = threads or max(1, (os.cpu_count() or 2) - 1)
         self._sessions: list[Any] = []
-        self._bindings: list[Any] = []
         self._output_names: list[list[str]] = []
         self._fixed_batch: list[bool] = []
 
@@ -52,7 +51,6 @@ class OnnxBackend:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._bindings.clear()
         self._sessions.clear()
 
     def feed(self, tensor: NDArray[Any]) -> ort.OrtValue:
@@ -63,13 +61,17 @@ class OnnxBackend:
     ) -> tuple[NDArray[np.float32], Sequence[ort.OrtValue]]:
         if len(batch) > 1 and self._fixed_batch[stage]:
             return self._run_singly(stage, batch)
-        binding = self._bindings[stage]
-        binding.bind_ortvalue_input(INPUT, batch[0] if len(batch) == 1 else _join(batch))
+        # A binding for each run: in ONNX Runtime 1.23, the last for Python 3.10, the tensors of a
+        # binding's run are written over by its next one, even where outputs are bound anew.
+        session = self._sessions[stage]
+        binding = session.io_binding()
+        # Held by name until it has run: the binding keeps no hold of an array behind its input.
+        taken = batch[0] if len(batch) == 1 else _join(batch)
+        binding.bind_ortvalue_input(INPUT, taken)
         for name in self._output_names[stage]:
-            # Bound anew for each run: what stays bound is written over by the next one.
             binding.bind_output(name)
         try:
-            self._sessions[stage].run_with_iobinding(binding)
+            session.run_with_iobinding(binding)
         except Exception as error:
             raise EngineError(f"stage {stage} of {self._engine.name} failed: {error}") from error
         outputs = binding.get_outputs()
@@ -109,7 +111,6 @@ class OnnxBackend:
                 f"{path} takes batches of {batch} alone: export it with a dynamic batch axis"
             )
         self._sessions.append(session)
-        self._bindings.append(session.io_binding())
         self._output_names.append(wanted)
         self._fixed_batch.append(batch == 1)
 
