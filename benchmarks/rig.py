@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from subprocess import Popen
+from subprocess import PIPE, Popen
 from types import TracebackType
 
 import paho.mqtt.client as mqtt
@@ -72,19 +72,24 @@ def echo(client, userdata, message):
     client.publish(message.properties.ResponseTopic, reply, qos=1, properties=properties)
 
 reply = bytes(int(sys.argv[2]))
+topic = sys.argv[3]
 client = new_client(BrokerAddress(host="127.0.0.1", port=int(sys.argv[1])), client_id="echo")
 client.on_message = echo
 client.connect("127.0.0.1", int(sys.argv[1]))
-client.subscribe("echo/request", qos=1)
+client.on_subscribe = lambda *_: print("ready", flush=True)
+client.subscribe(topic, qos=1)
 client.loop_forever()
 """
 
 
 @contextmanager
-def running_echo(broker: Mosquitto, *, reply_bytes: int) -> Iterator[None]:
-    """A bare paho client that answers what comes to `echo/request` with as many bytes."""
-    process = Popen([sys.executable, "-c", ECHO, str(broker.port), str(reply_bytes)])
+def running_echo(broker: Mosquitto, *, topic: str, reply_bytes: int) -> Iterator[None]:
+    """A bare paho client, ready, that answers what comes to the topic with as many bytes."""
+    command = [sys.executable, "-c", ECHO, str(broker.port), str(reply_bytes), topic]
+    process = Popen(command, stdout=PIPE)
     try:
+        if process.stdout is None or not process.stdout.readline():
+            raise RuntimeError("the echo did not start")
         yield
     finally:
         process.kill()
