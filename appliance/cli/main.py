@@ -7,7 +7,7 @@ import sys
 import typer
 from rich.console import Console
 
-from appliance.cli import demo, doctor, log, modelling, policy, run, send, serve
+from appliance.cli import demo, doctor, log, policy, profile, run, send, serve, split, train
 from appliance.errors import DelenError, InvalidDocument
 
 app = typer.Typer(
@@ -17,7 +17,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for verbs in (demo, serve, run, send, policy, log, modelling, doctor):
+for verbs in (demo, serve, run, send, policy, log, train, split, profile, doctor):
     verbs.register(app)
 
 
