@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import yaml
+from pydantic import ValidationError
 
 from appliance.errors import Fault, InvalidDocument, KeyPath, Problem
 
@@ -50,6 +51,14 @@ def dotted(path: KeyPath) -> str:
     for part in path:
         text += f"[{part}]" if isinstance(part, int) else f".{part}"
     return text.removeprefix(".")
+
+
+def listed(error: ValidationError) -> str:
+    """Everything that is wrong with a document, each with the field that it is wrong in."""
+    return "; ".join(
+        f"{dotted(part['loc']) or 'the document'}: {part['msg'].removeprefix('Value error, ')}"
+        for part in error.errors()
+    )
 
 
 def parse_document(text: str | bytes) -> Document:

@@ -56,16 +56,41 @@ class Latency:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class CalibrationError:
+    """How far an exit's confidence is from its accuracy, before and after calibration (0..1)."""
+
+    before: float
+    after: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Stage:
-    """One subnetwork and its exit. `flops` and `energy_j` are this stage's own, not cumulated."""
+    """One subnetwork and its exit.
+
+    `flops`, `parameters` and `energy_j` are this stage's own, not cumulated.
+    """
 
     onnx: Path | None = None
     tensorrt: Path | None = None
     accuracy: float | None = None
     flops: float | None = None
+    parameters: int | None = None
     energy_j: float | None = None
     latency: Mapping[int, Latency] = field(default_factory=dict)
     temperature: float = 1.0
+    calibration_error: CalibrationError | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ThresholdRow:
+    """What comes of leaving at the first exit whose confidence reaches `threshold`."""
+
+    threshold: float
+    exit_shares: tuple[float, ...]
+    """The fraction of frames that leave at each exit."""
+    accuracy: float
+    latency_s: float
+    """The mean over the frames, of stages alone at batch size 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +105,8 @@ class Engine:
     folder: Path
     energy_source: str = "modelled"
     """Where the stages' energies come from: `measured` by a meter, or `modelled`."""
+    thresholds: tuple[ThresholdRow, ...] = ()
+    """By rising threshold."""
 
     @property
     def last_exit(self) -> int:

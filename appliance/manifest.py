@@ -1,19 +1,15 @@
-"""An engine folder, read and written: with our own manifest, or in Dělen's layout."""
+"""An engine folder, read and written: `engine.yaml`, or what an older layout says instead."""
 
 from __future__ import annotations
 
-import json
-import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import onnxruntime as ort
 import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    TypeAdapter,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -21,8 +17,18 @@ from pydantic import (
 )
 from typing_extensions import Self
 
-from appliance.document import dotted, parse_document
-from appliance.engine import Engine, InputSpec, Kind, Latency, Resize, Stage
+from appliance import seed_layout
+from appliance.document import listed, parse_document
+from appliance.engine import (
+    CalibrationError,
+    Engine,
+    InputSpec,
+    Kind,
+    Latency,
+    Resize,
+    Stage,
+    ThresholdRow,
+)
 from appliance.errors import EngineError, InvalidDocument
 
 MANIFEST = "engine.yaml"
@@ -61,14 +67,28 @@ class _Latency(_Section):
     p95: _Amount
 
 
+class _CalibrationError(_Section):
+    before: _Fraction
+    after: _Fraction
+
+
+class _Threshold(_Section):
+    threshold: _Fraction
+    exit_shares: tuple[_Fraction, ...]
+    accuracy: _Fraction
+    latency: _Amount
+
+
 class _Stage(_Section):
     onnx: str | None = None
     tensorrt: str | None = None
     accuracy: _Fraction | None = None
     flops: _Amount | None = None
+    parameters: Annotated[int, Field(ge=0)] | None = None
     energy: _Amount | None = None
     latency: dict[Annotated[int, Field(ge=1)], _Latency] = Field(default_factory=dict)
     temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    calibration_error: _CalibrationError | None = None
 
     @field_validator("onnx", "tensorrt")
     @classmethod
@@ -97,17 +117,20 @@ class _Manifest(_Section):
     labels: tuple[str, ...] = ()
     energy_source: Literal["modelled", "measured"] = "modelled"
     stages: tuple[_Stage, ...] = Field(min_length=1)
+    thresholds: tuple[_Threshold, ...] = ()
 
-
-class _SeedExit(BaseModel):
-    """One exit in Dělen's own profile: GFLOP and mJ, summed up from the input."""
-
-    accuracy: _Fraction | None = None
-    flops: _Amount | None = None
-    energy: _Amount | None = None
-
-
-_SEED_PROFILE = TypeAdapter(list[_SeedExit])
+    @field_validator("thresholds")
+    @classmethod
+    def _one_share_per_exit(
+        cls, rows: tuple[_Threshold, ...], info: ValidationInfo[Path]
+    ) -> tuple[_Threshold, ...]:
+        exits = len(info.data.get("stages", ()))
+        for row in rows:
+            if exits and len(row.exit_shares) != exits:
+                raise ValueError(
+                    f"{row.threshold:g} has {len(row.exit_shares)} exit_shares for {exits} stages"
+                )
+        return rows
 
 
 def is_manifest(folder: Path) -> bool:
@@ -123,19 +146,21 @@ def find(engines: Path) -> dict[str, Path]:
     if not engines.is_dir():
         return {}
     folders = sorted(path for path in engines.iterdir() if path.is_dir())
-    return {path.name: path for path in folders if is_manifest(path) or _seed_profile(path)}
+    return {
+        path.name: path for path in folders if is_manifest(path) or seed_layout.profile_of(path)
+    }
 
 
 def load(folder: Path) -> Engine:
     """The engine in a folder. Raises EngineError that names the file and what is wrong in it."""
     if is_manifest(folder):
         return _load_own(folder)
-    profile = _seed_profile(folder)
+    profile = seed_layout.profile_of(folder)
     if profile is None:
         raise EngineError(
             f"{folder} is no engine folder: it has neither {MANIFEST} nor a NAME_profile.json"
         )
-    return _load_seed(folder, profile)
+    return seed_layout.load(folder, profile)
 
 
 def save(engine: Engine, folder: Path) -> None:
@@ -148,6 +173,8 @@ def save(engine: Engine, folder: Path) -> None:
         "energy_source": engine.energy_source,
         "stages": [_stage_document(stage, folder) for stage in engine.stages],
     }
+    if engine.thresholds:
+        manifest["thresholds"] = [_threshold_document(row) for row in engine.thresholds]
     text = yaml.safe_dump(manifest, sort_keys=False, allow_unicode=True, default_flow_style=None)
     partial = folder / f"{MANIFEST}.partial"
     partial.write_text(text, encoding="utf-8")
@@ -173,7 +200,12 @@ def _stage_document(stage: Stage, folder: Path) -> dict[str, Any]:
         for backend, path in files.items()
         if path is not None
     }
-    figures = {"accuracy": stage.accuracy, "flops": stage.flops, "energy": stage.energy_j}
+    figures = {
+        "accuracy": stage.accuracy,
+        "flops": stage.flops,
+        "parameters": stage.parameters,
+        "energy": stage.energy_j,
+    }
     document |= {name: value for name, value in figures.items() if value is not None}
     if stage.latency:
         document["latency"] = {
@@ -181,7 +213,19 @@ def _stage_document(stage: Stage, folder: Path) -> dict[str, Any]:
             for batch, latency in sorted(stage.latency.items())
         }
     document["temperature"] = stage.temperature
+    if stage.calibration_error:
+        error = stage.calibration_error
+        document["calibration_error"] = {"before": error.before, "after": error.after}
     return document
+
+
+def _threshold_document(row: ThresholdRow) -> dict[str, Any]:
+    return {
+        "threshold": row.threshold,
+        "exit_shares": list(row.exit_shares),
+        "accuracy": row.accuracy,
+        "latency": row.latency_s,
+    }
 
 
 def _load_own(folder: Path) -> Engine:
@@ -194,7 +238,7 @@ def _load_own(folder: Path) -> Engine:
     except InvalidDocument as error:
         raise EngineError(f"{path}: {error}") from error
     except ValidationError as error:
-        raise EngineError(f"{path}: {_listed(error)}") from error
+        raise EngineError(f"{path}: {listed(error)}") from error
     spec = manifest.input
     return Engine(
         name=manifest.name,
@@ -212,14 +256,15 @@ def _load_own(folder: Path) -> Engine:
         stages=tuple(_stage(stage, folder) for stage in manifest.stages),
         folder=folder,
         energy_source=manifest.energy_source,
-    )
-
-
-def _listed(error: ValidationError) -> str:
-    """Everything that is wrong, each with the field that it is wrong in."""
-    return "; ".join(
-        f"{dotted(part['loc']) or 'the document'}: {part['msg'].removeprefix('Value error, ')}"
-        for part in error.errors()
+        thresholds=tuple(
+            ThresholdRow(
+                threshold=row.threshold,
+                exit_shares=row.exit_shares,
+                accuracy=row.accuracy,
+                latency_s=row.latency,
+            )
+            for row in manifest.thresholds
+        ),
     )
 
 
@@ -229,117 +274,16 @@ def _stage(stage: _Stage, folder: Path) -> Stage:
         tensorrt=None if stage.tensorrt is None else folder / stage.tensorrt,
         accuracy=stage.accuracy,
         flops=stage.flops,
+        parameters=stage.parameters,
         energy_j=stage.energy,
         latency={
             batch: Latency(p50_s=latency.p50, p95_s=latency.p95)
             for batch, latency in stage.latency.items()
         },
         temperature=stage.temperature,
-    )
-
-
-# Dělen's own layout.
-
-
-def _seed_profile(folder: Path) -> Path | None:
-    return next(iter(sorted(folder.glob("*_profile.json"))), None)
-
-
-def _load_seed(folder: Path, profile: Path) -> Engine:
-    name = profile.name.removesuffix("_profile.json")
-    try:
-        exits = _SEED_PROFILE.validate_python(json.loads(profile.read_bytes()))
-    except ValidationError as error:
-        raise EngineError(f"{profile} is no profile of Dělen's: {_listed(error)}") from error
-    except (OSError, ValueError) as error:
-        raise EngineError(f"{profile} is no profile of Dělen's: {error}") from error
-    onnx = _seed_stages(folder)
-    plans = sorted((folder / "trt").glob("*.engine"), key=_natural)
-    if not onnx:
-        raise EngineError(
-            f"{folder} has no ONNX stages in trt/, onnx/, subnetworks/ or itself: its TensorRT"
-            " engines run only with TensorRT, on the board that they were built for."
-            " `delen split` writes ONNX stages"
-        )
-    if len(onnx) != len(exits):
-        raise EngineError(f"{folder}: {len(onnx)} ONNX stages, but {len(exits)} exits in {profile}")
-    spec = _seed_input(onnx[0])
-    return Engine(
-        name=name,
-        kind=_kind_of(spec.shape),
-        input=spec,
-        labels=(),
-        stages=tuple(
-            Stage(
-                onnx=path,
-                tensorrt=plans[number] if len(plans) == len(onnx) else None,
-                accuracy=exits[number].accuracy,
-                flops=_own([exit_.flops for exit_ in exits], number, 1e9),
-                energy_j=_own([exit_.energy for exit_ in exits], number, 1e-3),
-            )
-            for number, path in enumerate(onnx)
+        calibration_error=None
+        if stage.calibration_error is None
+        else CalibrationError(
+            before=stage.calibration_error.before, after=stage.calibration_error.after
         ),
-        folder=folder,
     )
-
-
-def _seed_stages(folder: Path) -> list[Path]:
-    for place in (folder / "trt", folder / "onnx", folder / "subnetworks", folder):
-        paths = sorted(place.glob("*.onnx"), key=_natural)
-        if paths:
-            return paths
-    return []
-
-
-def _natural(path: Path) -> list[tuple[int, str]]:
-    """Sorts net2 before net10."""
-    parts = re.split(r"(\d+)", path.stem)
-    return [(int(part), "") if part.isdecimal() else (0, part) for part in parts]
-
-
-def _own(cumulated: list[float | None], number: int, scale: float) -> float | None:
-    """What a stage adds to a figure that the profile sums up."""
-    value, before = cumulated[number], cumulated[number - 1] if number else 0.0
-    return None if value is None or before is None else max(0.0, value - before) * scale
-
-
-def _seed_input(path: Path) -> InputSpec:
-    """The engine's input as its first stage declares it; this layout describes it nowhere else."""
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = _ERRORS_ONLY
-    try:
-        session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    except Exception as error:
-        raise EngineError(f"{path} cannot be opened by ONNX Runtime: {error}") from error
-    tensors = session.get_inputs()
-    if len(tensors) != 1 or tensors[0].type not in _DTYPES:
-        declared = ", ".join(f"{tensor.name} {tensor.type}" for tensor in tensors)
-        raise EngineError(f"{path} takes {declared}; a first stage takes one tensor of numbers")
-    shape = tensors[0].shape[1:]
-    if not shape or not all(isinstance(size, int) and size > 0 for size in shape):
-        raise EngineError(
-            f"{path}: the input's shape {tensors[0].shape} is not fixed beyond the batch:"
-            " export it with a fixed size"
-        )
-    return InputSpec(shape=tuple(shape), dtype=_DTYPES[tensors[0].type])
-
-
-_ERRORS_ONLY = 3
-"""ONNX Runtime's log severity: no warnings on standard error."""
-
-_DTYPES = {
-    "tensor(float)": "float32",
-    "tensor(float16)": "float16",
-    "tensor(double)": "float64",
-    "tensor(uint8)": "uint8",
-    "tensor(int8)": "int8",
-    "tensor(int32)": "int32",
-    "tensor(int64)": "int64",
-}
-"""ONNX Runtime's names of the dtypes that an input may have."""
-
-
-def _kind_of(shape: tuple[int, ...]) -> Kind:
-    looks_like_an_image = len(shape) == 3 and shape[0] in (1, 3)
-    return Kind.IMAGE if looks_like_an_image else Kind.TENSOR
