@@ -21,7 +21,8 @@ bench: .venv/.dev mosquitto
 	$(BIN)/python -m benchmarks
 
 digits: .venv/.dev
-	$(BIN)/delen train -m digits --dataset digits --out runs/digits
+	$(BIN)/delen train -m digits --dataset digits --out runs/digits -n 14 -b 32 -l 0.004 --optimizer adamw \
+		--one-cycle --weights 0.2 0.2 0.1 0.5
 	$(BIN)/delen split runs/digits --out engines/digits
 	$(BIN)/delen profile engines/digits --dataset digits
 

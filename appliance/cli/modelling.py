@@ -8,14 +8,16 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn
 
 from appliance.errors import ModellingError
 
 DatasetFolder = Annotated[
     Path | None,
     typer.Option(
-        "--dataset-dir", help="a folder of frames in sub-folders named by label: LABEL/FRAME"
+        "--dataset-dir",
+        help="where the dataset lies; without --dataset any folder of images or sounds as"
+        " LABEL/FRAME, or in parts as train/LABEL/FRAME, valid/..., test/...",
     ),
 ]
 
@@ -30,13 +32,14 @@ def imported_with_torch(module: str) -> Any:
         ) from error
 
 
-def progress(*columns: TextColumn) -> Progress:
+def progress(*columns: ProgressColumn, shown: bool = True) -> Progress:
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         *columns,
         TimeElapsedColumn(),
         console=Console(stderr=True),
+        disable=not shown,
     )
 
 

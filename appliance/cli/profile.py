@@ -14,7 +14,7 @@ from appliance import manifest
 from appliance.backends.onnx import OnnxBackend
 from appliance.cli.modelling import DatasetFolder, progress
 from appliance.engine import Engine
-from appliance.modelling.datasets import NAMED, ClassFolders, Dataset, open_dataset
+from appliance.modelling.datasets import DESCRIPTIONS, Dataset, HeldOutFrames, open_dataset
 from appliance.modelling.profile import Profile
 from appliance.modelling.profile import profile as measure
 
@@ -27,7 +27,9 @@ def profile(  # noqa: PLR0913 - a flag each
     engine: Annotated[Path, typer.Argument(help="an engine folder")],
     dataset: Annotated[
         str | None,
-        typer.Option(help=f"{' | '.join(NAMED)}; by default the frames in the engine's folder"),
+        typer.Option(
+            help=f"{' | '.join(DESCRIPTIONS)}; by default the frames in the engine's folder"
+        ),
     ] = None,
     dataset_dir: DatasetFolder = None,
     batches: Annotated[str, typer.Option(help="batch sizes to time")] = "1,2,4,8",
@@ -45,7 +47,7 @@ def profile(  # noqa: PLR0913 - a flag each
     """
     loaded = manifest.load(engine)
     if dataset is None and dataset_dir is None:
-        chosen: Dataset = ClassFolders(engine / "frames")
+        chosen: Dataset = HeldOutFrames(engine / "frames")
     else:
         chosen = open_dataset(dataset, dataset_dir)
     with progress() as shown, OnnxBackend(loaded, threads=threads) as backend:

@@ -17,8 +17,7 @@ def replaced_folder(place: Path, *, mark: str) -> Iterator[Path]:
     Where the block raises, what was there before is still there. `mark` is the file by which such
     a folder is known: a folder without it holds something else, and is refused (ModellingError).
     """
-    if place.exists() and not _replaceable(place, mark):
-        raise ModellingError(f"{place} is something else, without {mark}: name another folder")
+    require_replaceable(place, mark=mark)
     place.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{place.name}-", dir=place.parent) as beside:
         new, old = Path(beside) / "new", Path(beside) / "old"
@@ -29,5 +28,9 @@ def replaced_folder(place: Path, *, mark: str) -> Iterator[Path]:
         new.rename(place)
 
 
-def _replaceable(place: Path, mark: str) -> bool:
-    return place.is_dir() and ((place / mark).is_file() or not any(place.iterdir()))
+def require_replaceable(place: Path, *, mark: str) -> None:
+    """Raises ModellingError where there is something at a place that is not to be lost."""
+    if not place.exists():
+        return
+    if not place.is_dir() or (any(place.iterdir()) and not (place / mark).is_file()):
+        raise ModellingError(f"{place} is something else, without {mark}: name another folder")

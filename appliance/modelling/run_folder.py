@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Literal
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from appliance.errors import ModellingError
 
-SPEC, TRACE, WEIGHTS = "train_spec.yaml", "trace.csv", "weights.pth"
+SPEC, TRACE, CURVES, WEIGHTS = "train_spec.yaml", "trace.csv", "curves.png", "weights.pth"
+
+OptimizerName = Literal["sgd", "adam", "adamw"]
+LossName = Literal["weighted-sum", "residual"]
+Evaluation = Literal["independent", "residual"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -20,15 +25,29 @@ class TrainSpec:
     """What a training is asked to do; with the same one on the same machine it does the same."""
 
     network: str
+    pretrained: Path | None = None
+    """Where the backbone's first weights come from; fresh ones where it is None."""
     dataset: str | None
     dataset_dir: Path | None
     labels: tuple[str, ...]
     epochs: int
     batch_size: int
-    exit_weights: tuple[float, ...]
-    """How much the loss of each exit counts."""
+    """Frames a step on each of the processes that train together."""
+    optimizer: OptimizerName = "adam"
     learning_rate: float
-    """The highest of the one-cycle schedule."""
+    """The only one, or the highest of the one-cycle schedule."""
+    one_cycle: bool = False
+    loss: LossName = "weighted-sum"
+    exit_weights: tuple[float, ...] = ()
+    """How much the loss of each exit counts; equally where it is empty."""
+    distillation: float = 0.0
+    """Which fraction of the earlier exits' loss is their distance from the last exit's answer."""
+    rescale_gradients: bool = False
+    """Whether every exit moves the weights that it shares with others equally."""
+    evaluation: Evaluation = "independent"
+    """What an exit answers: its own logits, or their sum with those of the exits before it."""
+    augment: bool = False
+    """Whether the examples are seen anew in every epoch."""
     seed: int
 
 
@@ -49,7 +68,8 @@ _SPEC = TypeAdapter(TrainSpec)
 
 def write_spec(spec: TrainSpec, folder: Path) -> None:
     document = _SPEC.dump_python(spec, mode="json")
-    (folder / SPEC).write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
+    text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
+    (folder / SPEC).write_text(text, encoding="utf-8")
 
 
 def read_spec(folder: Path) -> TrainSpec:
@@ -63,6 +83,12 @@ def read_spec(folder: Path) -> TrainSpec:
         ) from error
     except (OSError, ValueError, yaml.YAMLError, ValidationError) as error:
         raise ModellingError(f"{path} does not say how the training went: {error}") from error
+
+
+def differences(one: TrainSpec, other: TrainSpec) -> list[str]:
+    """The names of what two specs ask differently."""
+    names = (field.name for field in fields(TrainSpec))
+    return [name for name in names if getattr(one, name) != getattr(other, name)]
 
 
 def write_trace(epochs: Sequence[EpochTrace], folder: Path) -> None:

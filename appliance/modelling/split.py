@@ -1,163 +1,220 @@
-"""Cuts a trained network into one ONNX file per stage, and checks them against torch."""
+"""Cuts a trained network into ONNX files, and checks them against torch."""
 
 from __future__ import annotations
 
-import logging
 import pickle
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice, zip_longest
 from pathlib import Path
+from typing import Any, Literal
 
-import numpy as np
 import torch
-from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
+import yaml
+from torch import nn
 
 from appliance import manifest
-from appliance.backends.onnx import FEATURES, INPUT, OUTPUT, OnnxBackend
+from appliance.backends.onnx import FEATURES, INPUT, OUTPUT
 from appliance.engine import Engine, Stage
 from appliance.errors import ModellingError
-from appliance.modelling.datasets import Dataset, Example, Part, open_dataset
+from appliance.modelling.datasets import Example, Part, open_dataset
 from appliance.modelling.folders import replaced_folder
 from appliance.modelling.networks import build
 from appliance.modelling.networks.multi_exit import MultiExitNetwork
-from appliance.modelling.run_folder import WEIGHTS, read_spec
+from appliance.modelling.onnx_export import (
+    chain_error,
+    export,
+    flops,
+    fold_parametrizations,
+    parameters,
+)
+from appliance.modelling.run_folder import WEIGHTS, TrainSpec, read_spec
+
+Granularity = Literal["exit", "block", "model"]
 
 TOLERANCE = 1e-3
-"""The largest error of a stage's output that is still taken for rounding."""
-CHECK_BATCHES = (1, 3)
+"""The largest error of a part's output that is still taken for rounding."""
+
+BLOCKS = "blocks.yaml"
+"""What a folder of blocks is known by."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SplitReport:
     """What a split came to."""
 
-    engine: Engine
+    parts: int
+    parameters: int
     max_relative_error: float
     frames: int
 
 
-def split(run: Path, out: Path, *, max_frames: int) -> SplitReport:
-    """Writes the engine folder `out` from the run folder `run`.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Part:
+    """A piece of the network, and the file that it became."""
 
-    Up to `max_frames` held-out frames, as evenly from all labels as there are, come along in
-    `frames/LABEL/`: what sensors send in a demo, and what a profile measures accuracy on. Raises
-    ModellingError where the weights do not fit, or where a stage's output differs from torch's by
-    more than 0.1 % of the largest; the old engine is then still there.
+    module: nn.Module
+    file: Path
+    flops: float
+
+    @property
+    def parameters(self) -> int:
+        return parameters(self.module)
+
+
+def split(
+    run: Path,
+    out: Path,
+    *,
+    max_frames: int,
+    granularity: Granularity = "exit",
+    report: Callable[[int, int], None] = lambda _done, _all: None,
+) -> SplitReport:
+    """Writes the folder `out` from the run folder `run`.
+
+    Cut at the exits it is an engine; as a whole model it is an engine whose only exit is the last;
+    in blocks it is a chain of files to be studied, described in `blocks.yaml`. With an engine up
+    to `max_frames` held-out frames, as evenly from all labels as there are, come along in
+    `frames/LABEL/`: what sensors send in a demo, and what a profile measures accuracy on. `report`
+    is told how many parts are exported, and of how many. Raises ModellingError where the weights
+    do not fit, or where a part's output differs from torch's by more than 0.1 % of the largest;
+    what was in `out` before is then still there.
     """
     spec = read_spec(run)
-    network = build(spec.network, classes=len(spec.labels))
-    _load_weights(network, run / WEIGHTS)
-    network.eval()
-    dataset = open_dataset(spec.dataset, spec.dataset_dir) if max_frames else None
-    with replaced_folder(out, mark=manifest.MANIFEST) as folder:
-        stages = _export_stages(network, folder)
-        engine = Engine(
-            name=out.resolve().name,
-            kind=network.kind,
-            input=network.input,
-            labels=spec.labels,
-            stages=tuple(stages),
-            folder=folder,
-        )
-        error = max_relative_error(network, engine)
+    network = _trained_network(spec, run / WEIGHTS)
+    modules = _cut(network, granularity)
+    frames = [] if granularity == "block" else _held_out_frames(spec, max_frames)
+    mark = BLOCKS if granularity == "block" else manifest.MANIFEST
+    with replaced_folder(out, mark=mark) as folder:
+        stem = "block" if granularity == "block" else "stage"
+        parts = _export(modules, network.input.shape, folder, stem=stem, report=report)
+        error = chain_error(modules, [part.file for part in parts], network.input.shape)
         if not error <= TOLERANCE:
             raise ModellingError(
-                f"the exported stages differ from the network by {error:.2g} of its output, over"
+                f"the exported parts differ from the network by {error:.2g} of their output, over"
                 f" {TOLERANCE}: {out} is left as it was"
             )
-        frames = _write_frames(dataset, folder / "frames", max_frames) if dataset else 0
-        manifest.save(engine, folder)
-    return SplitReport(engine=manifest.load(out), max_relative_error=error, frames=frames)
+        if granularity == "block":
+            _describe_blocks(spec, parts, folder)
+        else:
+            _write_frames(frames, folder / "frames")
+            name = out.resolve().name
+            manifest.save(_engine(name, spec, network, parts, folder), folder)
+    return SplitReport(
+        parts=len(parts),
+        parameters=sum(part.parameters for part in parts),
+        max_relative_error=error,
+        frames=len(frames),
+    )
 
 
-def max_relative_error(network: MultiExitNetwork, engine: Engine) -> float:
-    """How far the engine's logits are off, relative to the largest logit of the same exit.
-
-    The whole chain runs as the appliance runs it, on random inputs, for a batch of one and one of
-    three.
-    """
-    rng = np.random.default_rng(0)
-    errors = []
-    with OnnxBackend(engine) as backend, torch.inference_mode():
-        for size in CHECK_BATCHES:
-            inputs = rng.standard_normal((size, *engine.input.shape), dtype=np.float32)
-            features: Sequence[object] = [backend.feed(item[np.newaxis]) for item in inputs]
-            for stage, expected in enumerate(network(torch.from_numpy(inputs))):
-                logits, features = backend.run(stage, features)
-                wanted = expected.numpy()
-                errors.append(float(np.abs(logits - wanted).max() / np.abs(wanted).max()))
-    return float(np.max(errors))
-
-
-def _load_weights(network: MultiExitNetwork, path: Path) -> None:
+def _trained_network(spec: TrainSpec, weights: Path) -> MultiExitNetwork:
+    network = build(spec.network, classes=len(spec.labels))
+    network.sums_logits = spec.evaluation == "residual"
     try:
-        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+        network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
     except (OSError, EOFError, RuntimeError, TypeError, pickle.UnpicklingError) as error:
         reason = " ".join(str(error).split())
         raise ModellingError(
-            f"{path} does not hold weights of this network: {reason:.200}"
+            f"{weights} does not hold weights of {spec.network}: {reason:.200}"
         ) from error
+    fold_parametrizations(network)
+    network.eval()
+    return network
 
 
-def _export_stages(network: MultiExitNetwork, folder: Path) -> list[Stage]:
-    features = torch.zeros(1, *network.input.shape)
-    stages = []
-    for number in range(len(network.stages)):
-        subnetwork = network.subnetwork(number).eval()
-        path = folder / f"stage{number}.onnx"
-        with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-            outputs = subnetwork(features)
-        _export(subnetwork, features, path, names=(OUTPUT, FEATURES)[: len(outputs)])
-        stages.append(Stage(onnx=path, flops=float(counter.get_total_flops())))
-        features = outputs[-1]
-    return stages
+def _cut(network: MultiExitNetwork, granularity: Granularity) -> list[nn.Module]:
+    match granularity:
+        case "exit":
+            modules = [network.subnetwork(exit_) for exit_ in range(len(network.stages))]
+        case "block" if network.sums_logits:
+            raise ModellingError(
+                "the exits of this network answer with the sum of all earlier ones, which blocks"
+                " without exits do not give: split it by --granularity exit or model"
+            )
+        case "block":
+            modules = [network.block(number) for number in range(network.block_count)]
+        case "model":
+            modules = [network.backbone()]
+    return [module.eval() for module in modules]
 
 
 def _export(
-    subnetwork: torch.nn.Module, features: Tensor, path: Path, *, names: Sequence[str]
-) -> None:
-    """Writes one ONNX file, weights inside, with a batch axis of any size."""
-    with _without_the_exporters_asides():
-        program = torch.onnx.export(
-            subnetwork,
-            (features,),
-            input_names=[INPUT],
-            output_names=list(names),
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
-            dynamo=True,
-            verbose=False,
-        )
-    # Every node carries where in the source it came from, with this machine's paths.
-    for node in program.model.graph.all_nodes():
-        node.metadata_props.clear()
-    program.save(path, external_data=False)
+    modules: Sequence[nn.Module],
+    shape: Sequence[int],
+    folder: Path,
+    *,
+    stem: str,
+    report: Callable[[int, int], None],
+) -> list[_Part]:
+    features = torch.zeros(1, *shape)
+    parts = []
+    for number, module in enumerate(modules):
+        file = folder / f"{stem}{number}.onnx"
+        with torch.inference_mode():
+            outputs: Any = module(features)
+        names = _output_names(outputs, last=number == len(modules) - 1)
+        export(module, features, file, names=(INPUT, *names))
+        parts.append(_Part(module=module, file=file, flops=flops(module, features)))
+        features = outputs[-1] if isinstance(outputs, tuple) else outputs
+        report(number + 1, len(modules))
+    return parts
 
 
-@contextmanager
-def _without_the_exporters_asides() -> Iterator[None]:
-    """Keeps two remarks of the exporter's to itself: on torchvision, and on torch's own code."""
-    registration = logging.getLogger("torch.onnx._internal.exporter._registration")
-    level = registration.level
-    registration.setLevel(logging.ERROR)
+def _output_names(outputs: Any, *, last: bool) -> tuple[str, ...]:
+    """A subnetwork gives a tuple; a block one tensor, which only the last one's is the answer."""
+    if isinstance(outputs, tuple) and len(outputs) == 2:
+        return (OUTPUT, FEATURES)
+    return (OUTPUT,) if last else (FEATURES,)
+
+
+def _engine(
+    name: str, spec: TrainSpec, network: MultiExitNetwork, parts: Sequence[_Part], folder: Path
+) -> Engine:
+    return Engine(
+        name=name,
+        kind=network.kind,
+        input=network.input,
+        labels=spec.labels,
+        stages=tuple(
+            Stage(onnx=part.file, flops=part.flops, parameters=part.parameters) for part in parts
+        ),
+        folder=folder,
+    )
+
+
+def _describe_blocks(spec: TrainSpec, parts: Sequence[_Part], folder: Path) -> None:
+    document = {
+        "network": spec.network,
+        "blocks": [
+            {"onnx": part.file.name, "flops": part.flops, "parameters": part.parameters}
+            for part in parts
+        ],
+    }
+    text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
+    (folder / BLOCKS).write_text(text, encoding="utf-8")
+
+
+def _held_out_frames(spec: TrainSpec, limit: int) -> list[Example]:
+    """At most `limit` examples of the test part, or of the validation part where there is none."""
+    if not limit:
+        return []
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
-            yield
-    finally:
-        registration.setLevel(level)
+        dataset = open_dataset(spec.dataset, spec.dataset_dir)
+        examples = dataset.examples(Part.TEST) or dataset.examples(Part.VALID)
+    except ModellingError as error:
+        raise ModellingError(
+            f"{error}. The engine's frames come from there; without any: --frames 0"
+        ) from error
+    known = [example for example in examples if example.label in spec.labels]
+    return _evenly(known, limit)
 
 
-def _write_frames(dataset: Dataset, folder: Path, max_frames: int) -> int:
-    chosen = _evenly(dataset.examples(Part.TEST), max_frames)
-    for example in chosen:
+def _write_frames(examples: Sequence[Example], folder: Path) -> None:
+    for example in examples:
         path = folder / example.label / Path(example.name).name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(example.read())
-    return len(chosen)
 
 
 def _evenly(examples: Sequence[Example], limit: int) -> list[Example]:

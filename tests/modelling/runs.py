@@ -7,19 +7,35 @@ from pathlib import Path
 import typer
 from typer.testing import CliRunner, Result
 
-from appliance.cli import profile, split, train
+from appliance.cli import profile, run, split, train
+from appliance.modelling.course import Step
 from appliance.modelling.datasets import (
     Digits,
     Part,
 )
 from appliance.modelling.run_folder import TrainSpec
-from appliance.modelling.train import Step
+
+OWN_NETWORK = """
+from torch import nn
+from appliance.engine import InputSpec, Kind
+from appliance.modelling.networks.multi_exit import wrapped
+
+def build(classes):
+    stages = [nn.Conv2d(1, 4, 3, stride=2), nn.Sequential(nn.ReLU(), nn.Conv2d(4, 6, 3, stride=2))]
+    spec = InputSpec(shape=(1, 96, 96))
+    return wrapped(stages, kind=Kind.IMAGE, input=spec, classes=classes)
+
+number = 7
+
+def wrong(classes):
+    return nn.Linear(classes, classes)
+"""
 
 
 def delen(*words: object) -> Result:
     """Runs `delen` with these words; an error of ours is raised, as to the command's main."""
     app = typer.Typer()
-    for verbs in (train, split, profile):
+    for verbs in (train, split, profile, run):
         verbs.register(app)
     return CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
 

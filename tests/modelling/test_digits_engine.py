@@ -12,8 +12,8 @@ from PIL import Image
 from appliance import manifest
 from appliance.backends.onnx import OnnxBackend
 from appliance.modelling.datasets import (
-    ClassFolders,
     Digits,
+    HeldOutFrames,
     Part,
 )
 from appliance.modelling.profile import answers
@@ -23,7 +23,7 @@ DIGITS = Path("engines/digits")
 
 def test_the_digits_engine_is_as_accurate_as_its_manifest_says() -> None:
     engine = manifest.load(DIGITS)
-    examples = ClassFolders(DIGITS / "frames").examples(Part.TEST)
+    examples = HeldOutFrames(DIGITS / "frames").examples(Part.TEST)
 
     with OnnxBackend(engine) as backend:
         measured = answers(engine, backend, examples)

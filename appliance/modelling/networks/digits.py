@@ -31,8 +31,10 @@ _STAGES = (
 )
 
 
-def digits(classes: int) -> MultiExitNetwork:
+def build(name: str, classes: int) -> tuple[MultiExitNetwork, None]:  # noqa: ARG001 - one variant
     """The digits network: convolutional stages at 48, 48, 24 and 24 pixels a side.
+
+    Nobody publishes weights of it.
 
     What one feature sees grows with its depth: a fifth of the frame's width at exit 0, two fifths
     at exit 1, nearly all of it at exit 2. That is what makes the early exits weak.
@@ -43,7 +45,7 @@ def digits(classes: int) -> MultiExitNetwork:
         stages.append(_stage(channels, shape))
         heads.append(_head(shape, classes))
         channels = shape.width
-    return MultiExitNetwork(kind=Kind.IMAGE, input=INPUT, stages=stages, heads=heads)
+    return MultiExitNetwork(kind=Kind.IMAGE, input=INPUT, stages=stages, heads=heads), None
 
 
 class ResidualBlock(nn.Module):  # type: ignore[misc]
@@ -63,11 +65,10 @@ class ResidualBlock(nn.Module):  # type: ignore[misc]
 
 
 def _stage(channels: int, shape: _StageShape) -> nn.Sequential:
-    return nn.Sequential(
-        *_convolution(channels, shape.width, stride=shape.stride),
-        nn.ReLU(inplace=True),
-        *(ResidualBlock(shape.width) for _ in range(shape.blocks)),
+    entry = nn.Sequential(
+        *_convolution(channels, shape.width, stride=shape.stride), nn.ReLU(inplace=True)
     )
+    return nn.Sequential(entry, *(ResidualBlock(shape.width) for _ in range(shape.blocks)))
 
 
 def _head(shape: _StageShape, classes: int) -> nn.Sequential:
