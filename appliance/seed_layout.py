@@ -34,14 +34,11 @@ def profile_of(folder: Path) -> Path | None:
     return next(iter(sorted(folder.glob("*_profile.json"))), None)
 
 
-def load(folder: Path, profile: Path) -> Engine:
-    name = profile.name.removesuffix("_profile.json")
-    try:
-        exits = _PROFILE.validate_python(json.loads(profile.read_bytes()))
-    except ValidationError as error:
-        raise EngineError(f"{profile} is no profile of Dělen's: {listed(error)}") from error
-    except (OSError, ValueError) as error:
-        raise EngineError(f"{profile} is no profile of Dělen's: {error}") from error
+def load(folder: Path, profile: Path | None) -> Engine:
+    """The engine in such a folder, without labels; without a profile its figures are not known.
+
+    Raises EngineError that names the file and what is wrong in it.
+    """
     onnx = _stages(folder)
     plans = sorted((folder / "trt").glob("*.engine"), key=_natural)
     if not onnx:
@@ -50,11 +47,12 @@ def load(folder: Path, profile: Path) -> Engine:
             " engines run only with TensorRT, on the board that they were built for."
             " `delen split` writes ONNX stages"
         )
+    exits = [_Exit() for _ in onnx] if profile is None else _exits(profile)
     if len(onnx) != len(exits):
         raise EngineError(f"{folder}: {len(onnx)} ONNX stages, but {len(exits)} exits in {profile}")
     spec = _input(onnx[0])
     return Engine(
-        name=name,
+        name=folder.resolve().name if profile is None else _name(profile),
         kind=_kind_of(spec.shape),
         input=spec,
         labels=(),
@@ -70,6 +68,19 @@ def load(folder: Path, profile: Path) -> Engine:
         ),
         folder=folder,
     )
+
+
+def _name(profile: Path) -> str:
+    return profile.name.removesuffix("_profile.json")
+
+
+def _exits(profile: Path) -> list[_Exit]:
+    try:
+        return _PROFILE.validate_python(json.loads(profile.read_bytes()))
+    except ValidationError as error:
+        raise EngineError(f"{profile} is no profile of Dělen's: {listed(error)}") from error
+    except (OSError, ValueError) as error:
+        raise EngineError(f"{profile} is no profile of Dělen's: {error}") from error
 
 
 def _stages(folder: Path) -> list[Path]:

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-NAMES = ("conditions", "split", "roundtrip", "memory")
+NAMES = ("conditions", "split", "roundtrip", "memory", "early_exit")
 PAGE = Path("docs/benchmarks.md")
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 

@@ -7,7 +7,19 @@ import sys
 import typer
 from rich.console import Console
 
-from appliance.cli import demo, doctor, log, policy, profile, run, send, serve, split, train
+from appliance.cli import (
+    demo,
+    doctor,
+    import_delen,
+    log,
+    policy,
+    profile,
+    run,
+    send,
+    serve,
+    split,
+    train,
+)
 from appliance.errors import DelenError, InvalidDocument
 
 app = typer.Typer(
@@ -17,7 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for verbs in (demo, serve, run, send, policy, log, train, split, profile, doctor):
+for verbs in (demo, serve, run, send, policy, log, train, split, profile, import_delen, doctor):
     verbs.register(app)
 
 

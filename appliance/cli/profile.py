@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from appliance import manifest
 from appliance.backends.onnx import OnnxBackend
 from appliance.cli.modelling import DatasetFolder, progress
-from appliance.engine import Engine
+from appliance.cli.profile_tables import findings, policy_of, print_profile, print_suggestion
 from appliance.modelling.datasets import DESCRIPTIONS, Dataset, HeldOutFrames, open_dataset
-from appliance.modelling.profile import Profile
+from appliance.modelling.profile import Profile, Suggestion, suggest_thresholds
 from appliance.modelling.profile import profile as measure
+from appliance.modelling.profile_picture import PICTURE, draw_profile
+from appliance.modelling.thresholds import parse_goal
 
 
 def register(app: typer.Typer) -> None:
@@ -37,19 +38,25 @@ def profile(  # noqa: PLR0913 - a flag each
     threads: Annotated[
         int | None, typer.Option(min=1, help="threads of one stage; as the appliance by default")
     ] = None,
+    suggest: Annotated[
+        str | None,
+        typer.Option(
+            metavar="GOAL",
+            help="propose a confidence per exit with the lowest mean latency under a goal, such as"
+            " 'accuracy >= final - 1%' or 'accuracy >= 97%'",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
     """Measure an engine on this machine, and write what was found into its manifest.
 
-    Accuracy comes from held-out frames; latency is of each stage alone; energy is modelled from
-    FLOPs. A dataset with a validation part also gives each exit the temperature that calibrates
-    its confidence.
+    Accuracy, calibration errors and the table of thresholds come from test frames; temperatures
+    and suggestions from validation frames, where the dataset has some; latency is of each stage
+    alone; energy is modelled from FLOPs. ENGINE/profile.png shows accuracy against latency.
     """
+    goal = None if suggest is None else parse_goal(suggest)
     loaded = manifest.load(engine)
-    if dataset is None and dataset_dir is None:
-        chosen: Dataset = HeldOutFrames(engine / "frames")
-    else:
-        chosen = open_dataset(dataset, dataset_dir)
+    chosen = _dataset(engine, dataset, dataset_dir)
     with progress() as shown, OnnxBackend(loaded, threads=threads) as backend:
         bars = {name: shown.add_task(name) for name in ("latency", "accuracy", "calibration")}
         found = measure(
@@ -61,10 +68,24 @@ def profile(  # noqa: PLR0913 - a flag each
             report=lambda name, done: shown.update(bars[name], completed=100 * done),
         )
     manifest.save(found.engine, engine)
+    suggestion = None if goal is None else suggest_thresholds(found, suggest or "", goal)
+    pictured = _pictured(found, suggestion, engine)
     if as_json:
-        print(json.dumps(_findings(found)))
-    else:
-        _print_profile(found)
+        print(json.dumps(findings(found, suggestion)))
+        return
+    console = Console(highlight=False)
+    print_profile(found, console)
+    if suggestion is not None:
+        print_suggestion(suggestion, found, console)
+        print(policy_of(suggestion, found.engine))
+    if pictured:
+        console.print(f"the picture: {engine / PICTURE}")
+
+
+def _dataset(engine: Path, name: str | None, folder: Path | None) -> Dataset:
+    if name is None and folder is None:
+        return HeldOutFrames(engine / "frames")
+    return open_dataset(name, folder)
 
 
 def _batch_sizes(text: str) -> tuple[int, ...]:
@@ -77,81 +98,13 @@ def _batch_sizes(text: str) -> tuple[int, ...]:
     return sizes
 
 
-def _findings(found: Profile) -> dict[str, Any]:
-    engine = found.engine
-    return {
-        "engine": engine.name,
-        "test_frames": found.test_frames,
-        "valid_frames": found.valid_frames,
-        "energy_source": engine.energy_source,
-        "dominated_exits": list(engine.dominated_exits),
-        "exits": [
-            {
-                "exit": number,
-                "accuracy": stage.accuracy,
-                "stage_flops": stage.flops,
-                "stage_energy_j": stage.energy_j,
-                "stage_latency_s": {
-                    str(size): {"p50": latency.p50_s, "p95": latency.p95_s}
-                    for size, latency in stage.latency.items()
-                },
-                "temperature": stage.temperature,
-                "calibration_error": {
-                    "before": found.calibration[number].error_before,
-                    "after": found.calibration[number].error_after,
-                }
-                if found.calibration
-                else None,
-            }
-            for number, stage in enumerate(engine.stages)
-        ],
-    }
-
-
-def _print_profile(found: Profile) -> None:
-    engine = found.engine
-    console = Console(highlight=False)
-    console.print(_exit_table(found), _latency_table(engine))
-    for exit_ in engine.dominated_exits:
-        console.print(f"exit {exit_} is dominated: an earlier one is as accurate and costs less")
-
-
-def _exit_table(found: Profile) -> Table:
-    engine = found.engine
-    table = Table(
-        "exit",
-        "accuracy",
-        "MFLOP",
-        f"mJ, {engine.energy_source}",
-        "temperature",
-        "calibration error",
-        title=f"{engine.name} on {found.test_frames} held-out frames; MFLOP and mJ of the stage",
-    )
-    for number, stage in enumerate(engine.stages):
-        table.add_row(
-            str(number),
-            "" if stage.accuracy is None else f"{stage.accuracy:.1%}",
-            "" if stage.flops is None else f"{stage.flops / 1e6:.1f}",
-            "" if stage.energy_j is None else f"{stage.energy_j * 1e3:.2f}",
-            f"{stage.temperature:.2f}",
-            _calibration_error(found, number),
+def _pictured(found: Profile, suggestion: Suggestion | None, engine: Path) -> bool:
+    try:
+        draw_profile(found, suggestion, engine)
+    except ModuleNotFoundError:
+        Console(stderr=True).print(
+            "no picture without matplotlib: install it with pip install 'delen[profile]'",
+            markup=False,
         )
-    return table
-
-
-def _calibration_error(found: Profile, exit_: int) -> str:
-    if not found.calibration:
-        return "no validation frames"
-    calibration = found.calibration[exit_]
-    return f"{calibration.error_before:.1%} -> {calibration.error_after:.1%}"
-
-
-def _latency_table(engine: Engine) -> Table:
-    sizes = sorted(engine.stages[0].latency)
-    columns = ("stage", *(f"batch {size}" for size in sizes))
-    table = Table(*columns, title="latency of the stage, p50 / p95 in ms")
-    for number, stage in enumerate(engine.stages):
-        latencies = (stage.latency[size] for size in sizes)
-        cells = (f"{latency.p50_s * 1e3:.2f} / {latency.p95_s * 1e3:.2f}" for latency in latencies)
-        table.add_row(str(number), *cells)
-    return table
+        return False
+    return True

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from appliance.backends.protocol import Backend
-from appliance.engine import Engine, Latency, Stage
+from appliance.engine import CalibrationError, Engine, Stage
 from appliance.errors import ModellingError
+from appliance.modelling.answers import Answers, answers
 from appliance.modelling.calibration import (
     Classes,
     Logits,
     expected_calibration_error,
     fit_temperature,
 )
-from appliance.modelling.datasets import Dataset, Example, Part, batches
-
-WARM_UP_RUNS = 5
-ANSWER_BATCH_SIZE = 16
+from appliance.modelling.datasets import Dataset, Part
+from appliance.modelling.latency import measure_latency
+from appliance.modelling.thresholds import Goal, Outcome, Recording, record, suggest, table
 
 _PUBLISHED_GMAC = np.array([0.812877056, 1.856489216, 3.33191757, 4.144599296])
 _PUBLISHED_MJ = np.array([45.99, 99.31, 176.75, 243.55])
@@ -34,38 +32,42 @@ Least squares through the origin over what Dělen (doi 10.1145/3576842.3582375) 
 four exits of its ResNet-50 there: multiply-adds, two operations each, and energy.
 """
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Calibration:
-    """How an exit's confidence stood to its accuracy on the held-out frames, as fractions."""
-
-    error_before: float
-    error_after: float
+FEW_FRAMES = 200
+"""So few leave an accuracy uncertain by percents."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Profile:
-    """An engine with all that was measured of it.
-
-    `calibration` has an entry per exit; it is empty where there was nothing to calibrate by.
-    """
+    """An engine with all that was measured of it."""
 
     engine: Engine
+    tested: Recording
+    validated: Recording
+    """What temperatures and thresholds are found by; `tested` itself where a part is missing."""
     test_frames: int
     valid_frames: int
-    calibration: tuple[Calibration, ...]
+
+    @property
+    def held_out(self) -> bool:
+        """Whether it was tested by other frames than it was calibrated by."""
+        return self.test_frames > 0 and self.valid_frames > 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Answers:
-    """What every exit said to labelled frames."""
+class Suggestion:
+    """Thresholds that keep a goal on the validation frames, and what they come to on the others."""
 
-    logits: tuple[Logits, ...]
-    """Per exit, shape (frames, classes)."""
-    classes: Classes
+    goal: str
+    found: Outcome
+    tested: Outcome
+    final_accuracy: float
+    """Of the last exit on the frames that test."""
+    final_latency_s: float
 
-    def accuracy(self, exit_: int) -> float:
-        return float((self.logits[exit_].argmax(axis=1) == self.classes).mean())
+    @property
+    def latency_cut(self) -> float:
+        """The fraction of the time to the last exit that leaving early saves."""
+        return 1.0 - self.tested.latency_s / self.final_latency_s
 
 
 def profile(  # noqa: PLR0913 - a measurement states its conditions
@@ -79,14 +81,19 @@ def profile(  # noqa: PLR0913 - a measurement states its conditions
 ) -> Profile:
     """Measures an engine on an open backend.
 
-    Accuracy comes from the test part, the temperatures from the validation part; where the dataset
-    has none, the engine keeps the temperatures that it has. It keeps its energy too, and gets the
-    modelled one where it has none. `report` is told what is being done, and which fraction of it
-    is. Raises ModellingError where the dataset does not serve.
+    Accuracy, calibration errors and the table of thresholds come from the test part, the
+    temperatures from the validation part. Without a test part the validation part serves for both;
+    without a validation part the engine keeps the temperatures that it has. Energy that it has
+    stays; else it is modelled from FLOPs.
+    `report` is told what is being done, and which fraction of it is. Raises ModellingError where
+    the dataset does not serve.
     """
-    test_examples = dataset.examples(Part.TEST)
-    if not test_examples:
-        raise ModellingError("the dataset has no frames to test with: it needs the folder `test`")
+    _require_kind(engine, dataset)
+    valid_examples, test_examples = dataset.examples(Part.VALID), dataset.examples(Part.TEST)
+    if not valid_examples and not test_examples:
+        raise ModellingError(
+            "the dataset has no frames to test with: it needs the part `test`, or `valid`"
+        )
     latencies = measure_latency(
         backend,
         engine,
@@ -94,62 +101,64 @@ def profile(  # noqa: PLR0913 - a measurement states its conditions
         runs=runs,
         report=lambda done: report("latency", done),
     )
-    test = answers(engine, backend, test_examples, report=lambda done: report("accuracy", done))
-    valid_examples = dataset.examples(Part.VALID)
-    temperatures = [stage.temperature for stage in engine.stages]
-    calibration: tuple[Calibration, ...] = ()
-    if valid_examples:
-        valid = answers(
+    tested = answers(
+        engine,
+        backend,
+        test_examples or valid_examples,
+        report=lambda done: report("accuracy", done),
+    )
+    validated = tested
+    if valid_examples and test_examples:
+        validated = answers(
             engine, backend, valid_examples, report=lambda done: report("calibration", done)
         )
-        temperatures = [_rounded(fit_temperature(logits, valid.classes)) for logits in valid.logits]
-        calibration = tuple(
-            _calibration(logits, test.classes, temperature)
-            for logits, temperature in zip(test.logits, temperatures, strict=True)
-        )
-    stages = tuple(
-        replace(
-            stage,
-            accuracy=_rounded(test.accuracy(number)),
-            energy_j=stage.energy_j if stage.energy_j is not None else modelled_energy_j(stage),
-            latency=latencies[number],
-            temperature=temperatures[number],
-        )
-        for number, stage in enumerate(engine.stages)
+    report("calibration", 1.0)
+    fitted = _fitted(engine, validated) if valid_examples else engine
+    measured = replace(
+        fitted,
+        stages=tuple(
+            replace(
+                stage,
+                accuracy=_rounded(tested.accuracy(number)),
+                energy_j=_energy_j(stage),
+                latency=latencies[number],
+                calibration_error=_calibration_error(
+                    tested.logits[number], tested.classes, stage.temperature
+                ),
+            )
+            for number, stage in enumerate(fitted.stages)
+        ),
     )
+    recording = record(measured, tested, min(batch_sizes))
     return Profile(
-        engine=replace(engine, stages=stages),
+        engine=replace(measured, thresholds=table(recording)),
+        tested=recording,
+        validated=record(measured, validated, min(batch_sizes)),
         test_frames=len(test_examples),
         valid_frames=len(valid_examples),
-        calibration=calibration,
     )
 
 
-def measure_latency(  # noqa: PLR0913 - a measurement states its conditions
-    backend: Backend,
-    engine: Engine,
-    *,
-    batches: Sequence[int] = (1,),
-    runs: int = 50,
-    clock: Callable[[], float] = time.perf_counter,
-    report: Callable[[float], None] = lambda _done: None,
-) -> tuple[dict[int, Latency], ...]:
-    """What each stage takes per batch size, on an open backend: one mapping per stage.
+def suggest_thresholds(profile: Profile, text: str, goal: Goal) -> Suggestion:
+    """The thresholds with the lowest mean latency that keep a goal; dominated exits have none.
 
-    Each run goes through all stages, as a request does, with noise for a frame. `clock` gives
-    seconds; `report` is told which fraction is done.
+    They are found on the validation frames and judged on the test frames. Where these are the
+    same frames, one half of them, drawn by a fixed seed, finds, and the other judges. Raises
+    ModellingError where the goal is out of reach.
     """
-    noise = np.random.default_rng(0).random((1, *engine.input.shape)).astype(engine.input.dtype)
-    latencies: tuple[dict[int, Latency], ...] = tuple({} for _ in engine.stages)
-    for number, size in enumerate(batches, start=1):
-        for _ in range(WARM_UP_RUNS):
-            _timed_chain(backend, engine, noise, size, clock)
-        times_s = np.array([_timed_chain(backend, engine, noise, size, clock) for _ in range(runs)])
-        for stage, stage_times_s in enumerate(times_s.T):
-            p50_s, p95_s = np.percentile(stage_times_s, (50, 95)).tolist()
-            latencies[stage][size] = Latency(p50_s=_rounded(p50_s), p95_s=_rounded(p95_s))
-        report(number / len(batches))
-    return latencies
+    validated, tested = profile.validated, profile.tested
+    if not profile.held_out:
+        order = np.random.default_rng(0).permutation(tested.right.shape[1])
+        half = len(order) // 2
+        validated, tested = tested.of(order[:half]), tested.of(order[half:])
+    found = suggest(validated, goal, unused=profile.engine.dominated_exits)
+    return Suggestion(
+        goal=text,
+        found=found,
+        tested=tested.leave(found.thresholds),
+        final_accuracy=tested.final_accuracy,
+        final_latency_s=float(tested.latency_s[-1]),
+    )
 
 
 def modelled_energy_j(stage: Stage) -> float | None:
@@ -157,55 +166,34 @@ def modelled_energy_j(stage: Stage) -> float | None:
     return None if stage.flops is None else _rounded(stage.flops * J_PER_FLOP)
 
 
-def answers(
-    engine: Engine,
-    backend: Backend,
-    examples: Sequence[Example],
-    *,
-    report: Callable[[float], None] = lambda _done: None,
-) -> Answers:
-    """What every exit of an engine says to labelled frames, decoded as the appliance does.
+def _require_kind(engine: Engine, dataset: Dataset) -> None:
+    if dataset.kind is not engine.kind:
+        raise ModellingError(
+            f"{engine.name} takes {engine.kind.value} frames, but the dataset holds"
+            f" {dataset.kind.value}: name another dataset"
+        )
 
-    Raises ModellingError for frames that cannot be decoded and for labels that the engine lacks.
-    """
-    logits: list[list[NDArray[np.float32]]] = [[] for _ in engine.stages]
-    classes: list[Classes] = []
-    for batch in batches(
-        examples, ANSWER_BATCH_SIZE, labels=engine.labels, spec=engine.input, kind=engine.kind
-    ):
-        features = [backend.feed(frame[np.newaxis]) for frame in batch.inputs]
-        for stage in range(len(engine.stages)):
-            output, following = backend.run(stage, features)
-            logits[stage].append(output)
-            features = list(following)
-        classes.append(batch.classes)
-        report(ANSWER_BATCH_SIZE * len(classes) / len(examples))
-    return Answers(
-        logits=tuple(np.concatenate(parts) for parts in logits), classes=np.concatenate(classes)
+
+def _fitted(engine: Engine, validated: Answers) -> Engine:
+    """The engine with the temperatures that calibrate its exits on these frames."""
+    stages = zip(engine.stages, validated.logits, strict=True)
+    return replace(
+        engine,
+        stages=tuple(
+            replace(stage, temperature=_rounded(fit_temperature(logits, validated.classes)))
+            for stage, logits in stages
+        ),
     )
 
 
-def _timed_chain(
-    backend: Backend,
-    engine: Engine,
-    frame: NDArray[np.generic],
-    size: int,
-    clock: Callable[[], float],
-) -> list[float]:
-    """Runs a batch of frames through all stages: the seconds that each of them took."""
-    features: Sequence[object] = [backend.feed(frame) for _ in range(size)]
-    times_s = []
-    for stage in range(len(engine.stages)):
-        started_s = clock()
-        _, features = backend.run(stage, features)
-        times_s.append(clock() - started_s)
-    return times_s
+def _energy_j(stage: Stage) -> float | None:
+    return stage.energy_j if stage.energy_j is not None else modelled_energy_j(stage)
 
 
-def _calibration(logits: Logits, classes: Classes, temperature: float) -> Calibration:
-    return Calibration(
-        error_before=expected_calibration_error(logits, classes, 1.0),
-        error_after=expected_calibration_error(logits, classes, temperature),
+def _calibration_error(logits: Logits, classes: Classes, temperature: float) -> CalibrationError:
+    return CalibrationError(
+        before=_rounded(expected_calibration_error(logits, classes, 1.0)),
+        after=_rounded(expected_calibration_error(logits, classes, temperature)),
     )
 
 

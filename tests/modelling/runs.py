@@ -7,7 +7,7 @@ from pathlib import Path
 import typer
 from typer.testing import CliRunner, Result
 
-from appliance.cli import profile, run, split, train
+from appliance.cli import import_delen, profile, run, split, train
 from appliance.modelling.course import Step
 from appliance.modelling.datasets import (
     Digits,
@@ -35,7 +35,7 @@ def wrong(classes):
 def delen(*words: object) -> Result:
     """Runs `delen` with these words; an error of ours is raised, as to the command's main."""
     app = typer.Typer()
-    for verbs in (train, split, profile, run):
+    for verbs in (train, split, profile, run, import_delen):
         verbs.register(app)
     return CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
 
