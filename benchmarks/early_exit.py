@@ -18,8 +18,8 @@ from appliance.backends.onnx import OnnxBackend
 from appliance.engine import Engine
 from appliance.executor import softmax
 from appliance.modelling.datasets import Digits, Example, Part
-from appliance.modelling.profile import Suggestion, profile, suggest_thresholds
-from appliance.modelling.thresholds import NEVER, parse_goal
+from appliance.modelling.profiling.profile import Suggestion, profile, suggest_thresholds
+from appliance.modelling.profiling.thresholds import NEVER, parse_goal
 from benchmarks.report import Finding, report, tell
 
 ENGINE = Path("engines/digits")

@@ -14,10 +14,10 @@ from appliance.backends.onnx import OnnxBackend
 from appliance.cli.modelling import DatasetFolder, progress
 from appliance.cli.profile_tables import findings, policy_of, print_profile, print_suggestion
 from appliance.modelling.datasets import DESCRIPTIONS, Dataset, HeldOutFrames, open_dataset
-from appliance.modelling.profile import Profile, Suggestion, suggest_thresholds
-from appliance.modelling.profile import profile as measure
-from appliance.modelling.profile_picture import PICTURE, draw_profile
-from appliance.modelling.thresholds import parse_goal
+from appliance.modelling.profiling.picture import PICTURE, draw_profile
+from appliance.modelling.profiling.profile import Profile, Suggestion, suggest_thresholds
+from appliance.modelling.profiling.profile import profile as measure
+from appliance.modelling.profiling.thresholds import parse_goal
 
 
 def register(app: typer.Typer) -> None:

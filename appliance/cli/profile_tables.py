@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from appliance.engine import Engine, Stage
-from appliance.modelling.profile import FEW_FRAMES, Profile, Suggestion
+from appliance.modelling.profiling.profile import FEW_FRAMES, Profile, Suggestion
 
 
 def findings(found: Profile, suggestion: Suggestion | None) -> dict[str, Any]:

@@ -155,7 +155,7 @@ def _train(
     spec: TrainSpec, dataset: Dataset, out: Path, *, resume: bool, workers: int | None
 ) -> tuple[EpochTrace, ...]:
     """The traces of all epochs; none in the processes that only help the first one."""
-    training = imported_with_torch("appliance.modelling.train")
+    training = imported_with_torch("appliance.modelling.training.train")
     first = training.is_first_process()
     with progress(TextColumn("{task.fields[accuracy]}"), shown=first) as bars:
         bar = bars.add_task("epoch", accuracy="")

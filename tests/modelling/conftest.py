@@ -10,7 +10,7 @@ from appliance.modelling import split as splitting
 from appliance.modelling.datasets import (
     ClassFolders,
 )
-from appliance.modelling.train import train
+from appliance.modelling.training.train import train
 from tests.modelling.runs import say_nothing, small_dataset, small_spec
 
 

@@ -8,12 +8,12 @@ import typer
 from typer.testing import CliRunner, Result
 
 from appliance.cli import import_delen, profile, run, split, train
-from appliance.modelling.course import Step
 from appliance.modelling.datasets import (
     Digits,
     Part,
 )
 from appliance.modelling.run_folder import TrainSpec
+from appliance.modelling.training.course import Step
 
 OWN_NETWORK = """
 from torch import nn

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from appliance.modelling.calibration import (
+from appliance.modelling.profiling.calibration import (
     expected_calibration_error,
     fit_temperature,
     log_softmax,

@@ -11,12 +11,12 @@ from PIL import Image
 
 from appliance import manifest
 from appliance.backends.onnx import OnnxBackend
-from appliance.modelling.answers import answers
 from appliance.modelling.datasets import (
     Digits,
     HeldOutFrames,
     Part,
 )
+from appliance.modelling.profiling.answers import answers
 
 DIGITS = Path("engines/digits")
 

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from appliance.engine import InputSpec, Kind
-from appliance.modelling.augmentation import augmented
-from appliance.modelling.gradients import rescale_gradients
-from appliance.modelling.losses import distillation, residual, total_loss, weighted_sum
 from appliance.modelling.networks.multi_exit import MultiExitNetwork
+from appliance.modelling.training.augmentation import augmented
+from appliance.modelling.training.gradients import rescale_gradients
+from appliance.modelling.training.losses import distillation, residual, total_loss, weighted_sum
 from tests.modelling.runs import small_spec
 
 UNSURE = torch.zeros(4, 2)

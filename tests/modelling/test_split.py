@@ -19,7 +19,7 @@ from appliance.errors import ModellingError
 from appliance.modelling import split as splitting
 from appliance.modelling.datasets import ClassFolders
 from appliance.modelling.networks import build
-from appliance.modelling.train import train
+from appliance.modelling.training.train import train
 from tests.modelling.runs import OWN_NETWORK, delen, say_nothing, small_spec
 
 

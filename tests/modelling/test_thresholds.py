@@ -13,8 +13,8 @@ from hypothesis.extra import numpy as arrays
 
 from appliance.engine import Engine, InputSpec, Kind, Latency, Stage
 from appliance.errors import ModellingError
-from appliance.modelling.answers import Answers
-from appliance.modelling.thresholds import (
+from appliance.modelling.profiling.answers import Answers
+from appliance.modelling.profiling.thresholds import (
     NEVER,
     TABLE,
     Goal,
@@ -124,7 +124,7 @@ def test_no_threshold_for_all_exits_beats_a_suggestion(recording: Recording, bel
 
     floor = recording.final_accuracy - below
     for row in table(recording):
-        assert row.accuracy < floor or outcome.latency_s <= row.latency_s + 1e-9
+        assert row.accuracy < floor + 0.001 or outcome.latency_s <= 1.001 * row.latency_s
 
 
 def test_on_noise_a_suggestion_is_nearly_as_fast_as_the_best_of_all_combinations() -> None:
@@ -138,7 +138,7 @@ def test_on_noise_a_suggestion_is_nearly_as_fast_as_the_best_of_all_combinations
     grid = np.arange(0.3, 1.0, 0.02)
     tried = (recording.leave(pair) for pair in itertools.product(grid, grid))
     best_s = min(o.latency_s for o in tried if o.accuracy >= recording.final_accuracy - 0.05)
-    assert outcome.latency_s <= 1.02 * best_s
+    assert outcome.latency_s <= 1.01 * best_s
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,10 @@ import pytest
 import torch
 
 from appliance.errors import ModellingError
-from appliance.modelling.course import Step
 from appliance.modelling.datasets import ClassFolders
 from appliance.modelling.run_folder import read_spec
-from appliance.modelling.train import train
+from appliance.modelling.training.course import Step
+from appliance.modelling.training.train import train
 from tests.modelling.runs import delen, say_nothing, small_spec
 from tests.waiting import wait_until
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from appliance.modelling.profile import Profile, Suggestion
+from appliance.modelling.profiling.profile import Profile, Suggestion
 
 PICTURE = "profile.png"
 

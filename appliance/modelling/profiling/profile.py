@@ -10,16 +10,24 @@ import numpy as np
 from appliance.backends.protocol import Backend
 from appliance.engine import CalibrationError, Engine, Stage
 from appliance.errors import ModellingError
-from appliance.modelling.answers import Answers, answers
-from appliance.modelling.calibration import (
+from appliance.modelling.datasets import Dataset, Part
+from appliance.modelling.profiling.answers import Answers, answers
+from appliance.modelling.profiling.calibration import (
     Classes,
     Logits,
     expected_calibration_error,
     fit_temperature,
 )
-from appliance.modelling.datasets import Dataset, Part
-from appliance.modelling.latency import measure_latency
-from appliance.modelling.thresholds import Goal, Outcome, Recording, record, suggest, table
+from appliance.modelling.profiling.figures import rounded
+from appliance.modelling.profiling.latency import measure_latency
+from appliance.modelling.profiling.thresholds import (
+    Goal,
+    Outcome,
+    Recording,
+    record,
+    suggest,
+    table,
+)
 
 _PUBLISHED_GMAC = np.array([0.812877056, 1.856489216, 3.33191757, 4.144599296])
 _PUBLISHED_MJ = np.array([45.99, 99.31, 176.75, 243.55])
@@ -119,7 +127,7 @@ def profile(  # noqa: PLR0913 - a measurement states its conditions
         stages=tuple(
             replace(
                 stage,
-                accuracy=_rounded(tested.accuracy(number)),
+                accuracy=rounded(tested.accuracy(number)),
                 energy_j=_energy_j(stage),
                 latency=latencies[number],
                 calibration_error=_calibration_error(
@@ -163,7 +171,7 @@ def suggest_thresholds(profile: Profile, text: str, goal: Goal) -> Suggestion:
 
 def modelled_energy_j(stage: Stage) -> float | None:
     """What a stage would cost on a Jetson Nano, in joules; None where its FLOPs are not known."""
-    return None if stage.flops is None else _rounded(stage.flops * J_PER_FLOP)
+    return None if stage.flops is None else rounded(stage.flops * J_PER_FLOP)
 
 
 def _require_kind(engine: Engine, dataset: Dataset) -> None:
@@ -180,7 +188,7 @@ def _fitted(engine: Engine, validated: Answers) -> Engine:
     return replace(
         engine,
         stages=tuple(
-            replace(stage, temperature=_rounded(fit_temperature(logits, validated.classes)))
+            replace(stage, temperature=rounded(fit_temperature(logits, validated.classes)))
             for stage, logits in stages
         ),
     )
@@ -192,11 +200,6 @@ def _energy_j(stage: Stage) -> float | None:
 
 def _calibration_error(logits: Logits, classes: Classes, temperature: float) -> CalibrationError:
     return CalibrationError(
-        before=_rounded(expected_calibration_error(logits, classes, 1.0)),
-        after=_rounded(expected_calibration_error(logits, classes, temperature)),
+        before=rounded(expected_calibration_error(logits, classes, 1.0)),
+        after=rounded(expected_calibration_error(logits, classes, temperature)),
     )
-
-
-def _rounded(value: float) -> float:
-    """Four digits: more than any of these measurements has."""
-    return float(f"{value:.4g}")

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from appliance.engine import Engine, ThresholdRow
 from appliance.errors import ModellingError
-from appliance.modelling.answers import Answers
-from appliance.modelling.calibration import log_softmax
+from appliance.modelling.profiling.answers import Answers
+from appliance.modelling.profiling.calibration import log_softmax
+from appliance.modelling.profiling.figures import rounded
 
 TABLE = (*(round(0.5 + 0.05 * step, 2) for step in range(10)), 0.99)
 """The thresholds that a profile tries, the same at every exit."""
@@ -132,9 +133,9 @@ def table(recording: Recording) -> tuple[ThresholdRow, ...]:
     return tuple(
         ThresholdRow(
             threshold=threshold,
-            exit_shares=outcome.exit_shares,
-            accuracy=outcome.accuracy,
-            latency_s=outcome.latency_s,
+            exit_shares=tuple(map(rounded, outcome.exit_shares)),
+            accuracy=rounded(outcome.accuracy),
+            latency_s=rounded(outcome.latency_s),
         )
         for threshold, outcome in rows
     )

@@ -11,10 +11,6 @@ from pathlib import Path
 import torch
 
 from appliance.errors import ModellingError
-from appliance.modelling import checkpoint as checkpoints
-from appliance.modelling.checkpoint import Checkpoint
-from appliance.modelling.course import Course, Step, accelerator
-from appliance.modelling.curves import draw_curves
 from appliance.modelling.datasets import Dataset, Part
 from appliance.modelling.folders import replaced_folder, require_replaceable
 from appliance.modelling.networks import build
@@ -28,6 +24,10 @@ from appliance.modelling.run_folder import (
     write_spec,
     write_trace,
 )
+from appliance.modelling.training import checkpoint as checkpoints
+from appliance.modelling.training.checkpoint import Checkpoint
+from appliance.modelling.training.course import Course, Step, accelerator
+from appliance.modelling.training.curves import draw_curves
 
 
 def train(  # noqa: PLR0913 - what to do, where, and how to go about it

@@ -13,19 +13,18 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from appliance.errors import ModellingError
-from appliance.modelling.augmentation import augmented
 from appliance.modelling.datasets import Batch, Dataset, Example, Part
-from appliance.modelling.gradients import rescale_gradients
-from appliance.modelling.loading import loaded
-from appliance.modelling.losses import total_loss
 from appliance.modelling.networks.multi_exit import MultiExitNetwork
 from appliance.modelling.networks.pretrained import Weights
 from appliance.modelling.run_folder import EpochTrace, TrainSpec
+from appliance.modelling.training.augmentation import augmented
+from appliance.modelling.training.gradients import rescale_gradients
+from appliance.modelling.training.loading import loaded
+from appliance.modelling.training.losses import total_loss
 
 MOMENTUM, SGD_WEIGHT_DECAY, ADAMW_WEIGHT_DECAY = 0.9, 1e-4, 0.02
 WARM_UP = 0.2
 """The fraction of a one-cycle training in which the learning rate rises, before it falls."""
-VALID_BATCH_SIZE = 90
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -151,7 +150,7 @@ class Course:
         valid = self._dataset.examples(Part.VALID)
         share = valid[self._devices.process_index :: self._devices.num_processes]
         with torch.inference_mode(), self._devices.autocast():
-            for batch in self._batches_of(share, VALID_BATCH_SIZE):
+            for batch in self._batches_of(share, self._spec.batch_size):
                 inputs, classes = self._on_device(batch)
                 answers = [answer.float() for answer in self._network(inputs)]
                 tally.add(answers, classes, total_loss(answers, classes, self._spec))

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from appliance.backends.protocol import Backend
 from appliance.engine import Engine, Latency
+from appliance.modelling.profiling.figures import rounded
 
 WARM_UP_RUNS = 5
 
@@ -36,7 +37,7 @@ def measure_latency(  # noqa: PLR0913 - a measurement states its conditions
         times_s = np.array([_timed_chain(backend, engine, noise, size, clock) for _ in range(runs)])
         for stage, stage_times_s in enumerate(times_s.T):
             p50_s, p95_s = np.percentile(stage_times_s, (50, 95)).tolist()
-            latencies[stage][size] = Latency(p50_s=_rounded(p50_s), p95_s=_rounded(p95_s))
+            latencies[stage][size] = Latency(p50_s=rounded(p50_s), p95_s=rounded(p95_s))
         report(number / len(batches))
     return latencies
 
@@ -56,8 +57,3 @@ def _timed_chain(
         _, features = backend.run(stage, features)
         times_s.append(clock() - started_s)
     return times_s
-
-
-def _rounded(value_s: float) -> float:
-    """Four digits: more than a clock is good for."""
-    return float(f"{value_s:.4g}")

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from appliance.backends.protocol import Backend
 from appliance.engine import Engine
-from appliance.modelling.calibration import Classes, Logits
 from appliance.modelling.datasets import Example, batches
+from appliance.modelling.profiling.calibration import Classes, Logits
 
 BATCH_SIZE = 16
 

@@ -1,0 +1,1 @@
+"""Measures an engine on the machine where it will serve; without torch."""
