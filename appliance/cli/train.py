@@ -26,11 +26,11 @@ def register(app: typer.Typer) -> None:
     app.command(epilog=_EPILOG)(train)
 
 
-_DATASETS = "; ".join(f"{name}: {text}" for name, text in DESCRIPTIONS.items())
-_EPILOG = (
+_TOGETHER = (
     "On several GPUs: torchrun --nproc-per-node 4 -m appliance.cli train ..., on each of which a"
     " step takes a batch of its own."
 )
+_EPILOG = "\n\n".join([*(f"{name}: {text}." for name, text in DESCRIPTIONS.items()), _TOGETHER])
 
 
 class InputType(str, Enum):
@@ -45,7 +45,9 @@ def train(  # noqa: PLR0913 - a flag each
         str,
         typer.Option("--network", "--model", "-m", help=f"{' | '.join(NAMES)} | FILE.py:FUNCTION"),
     ],
-    dataset: Annotated[str | None, typer.Option(help=_DATASETS)] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help=f"{' | '.join(DESCRIPTIONS)}, see below")
+    ] = None,
     dataset_dir: DatasetFolder = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="run folder (default: runs/NETWORK-DATASET)")

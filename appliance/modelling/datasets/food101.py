@@ -16,7 +16,7 @@ from appliance.modelling.datasets.files import (
 )
 
 SOURCE = "https://data.vision.ee.ethz.ch/cvl/datasets_extra/food-101/"
-DESCRIPTION = f"101 dishes; get it from {SOURCE} and name its folder, with images/ and meta/"
+DESCRIPTION = f"101 dishes; --dataset-dir holds images/ and meta/ as unpacked from {SOURCE}"
 _ADVICE = (
     f"get food-101.tar.gz from {SOURCE}, unpack it, and name with --dataset-dir the folder that"
     " holds images/CLASS/ID.jpg, meta/classes.txt, meta/train.txt and meta/test.txt"

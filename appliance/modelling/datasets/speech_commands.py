@@ -16,7 +16,7 @@ from appliance.modelling.datasets.files import (
 )
 
 SOURCE = "http://download.tensorflow.org/data/speech_commands_v0.02.tar.gz"
-DESCRIPTION = f"35 spoken words; get it from {SOURCE} and name its folder, of a sub-folder a word"
+DESCRIPTION = f"35 spoken words; --dataset-dir holds a sub-folder a word as unpacked from {SOURCE}"
 _ADVICE = (
     f"get {SOURCE}, unpack it into a folder of its own, and name with --dataset-dir that folder,"
     " which holds WORD/SPEAKER_nohash_N.wav, validation_list.txt and testing_list.txt"

@@ -178,7 +178,7 @@ def _require_kind(engine: Engine, dataset: Dataset) -> None:
     if dataset.kind is not engine.kind:
         raise ModellingError(
             f"{engine.name} takes {engine.kind.value} frames, but the dataset holds"
-            f" {dataset.kind.value}: name another dataset"
+            f" {dataset.kind.value} frames: name another dataset"
         )
 
 

@@ -148,7 +148,7 @@ def _require_fit(spec: TrainSpec, network: MultiExitNetwork, dataset: Dataset) -
     if dataset.kind is not network.kind:
         raise ModellingError(
             f"{spec.network} takes {network.kind.value} frames, but the dataset holds"
-            f" {dataset.kind.value}: choose a network for {dataset.kind.value}"
+            f" {dataset.kind.value} frames: choose a network for these"
         )
     if len(spec.exit_weights) != len(network.stages):
         raise ModellingError(
