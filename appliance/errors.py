@@ -110,6 +110,10 @@ class StoreError(DelenError):
     """The database cannot be opened, read or written."""
 
 
+class MeterError(DelenError):
+    """A meter cannot be opened or read, or what it says is no reading."""
+
+
 class BrokerError(DelenError):
     """The broker cannot be started or reached."""
 

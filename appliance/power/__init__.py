@@ -1,0 +1,1 @@
+"""Meters: where power readings come from."""
