@@ -47,13 +47,21 @@ class PolicyPush:
     delivery: int
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CommandPush:
+    """A command to this appliance as a fleet manager published it."""
+
+    payload: bytes
+    delivery: int
+
+
 class Gateway:
     """Hands over what arrives, publishes replies, and acknowledges a request once both its reply
     is with the broker and its row is in the log.
 
-    `on_request` and `on_policy` are called on paho's network thread, which they must not hold up.
-    It reconnects by itself for ever; the broker keeps the session, its subscriptions and the
-    unacknowledged requests meanwhile.
+    `on_request`, `on_policy` and `on_command` are called on paho's network thread, which they must
+    not hold up. It reconnects by itself for ever; the broker keeps the session, its subscriptions
+    and the unacknowledged requests meanwhile.
     """
 
     def __init__(  # noqa: PLR0913 - it is built in one place, by name
@@ -64,6 +72,7 @@ class Gateway:
         appliance: str,
         on_request: Callable[[Arrival], None],
         on_policy: Callable[[PolicyPush], None],
+        on_command: Callable[[CommandPush], None],
         clock: Callable[[], float],
         wall_clock: Callable[[], float],
         max_frame_bytes: int,
@@ -74,6 +83,7 @@ class Gateway:
         self._appliance = appliance
         self._on_request = on_request
         self._on_policy = on_policy
+        self._on_command = on_command
         self._clock = clock
         self._wall_clock = wall_clock
         self._max_frame_bytes = max_frame_bytes
@@ -237,7 +247,11 @@ class Gateway:
         live = SubscribeOptions(qos=1, retainAsPublished=True, retainHandling=2)
         kept = SubscribeOptions(qos=1, retainAsPublished=True, retainHandling=0)
         client.subscribe(
-            [(self._topics.every_request(), live), (self._topics.every_policy_set(), kept)]
+            [
+                (self._topics.every_request(), live),
+                (self._topics.every_policy_set(), kept),
+                (self._topics.appliance_command(self._appliance), live),
+            ]
         )
 
     def _connect_failed(self, _client: mqtt.Client, _userdata: object) -> None:
@@ -317,6 +331,10 @@ class Gateway:
                 delivery=delivery,
             )
             self._on_policy(push)
+        elif address.verb is Verb.COMMAND and address.tenant == self._appliance:
+            self._on_command(CommandPush(payload=bytes(message.payload), delivery=delivery))
+        else:
+            self.settled(delivery)
 
     def _address(self, message: mqtt.MQTTMessage) -> Address | None:
         try:

@@ -14,7 +14,7 @@ from typing_extensions import Self
 from appliance import frames
 from appliance.duplicates import InHand, key_of, may_be_logged
 from appliance.errors import Code, Rejected, StoreError
-from appliance.gateway import PolicyPush
+from appliance.gateway import CommandPush, PolicyPush
 from appliance.loop import ExecutorLoop
 from appliance.messages import Arrival, Reply, Request, RequestKey, Result
 from appliance.plan import Plan
@@ -36,7 +36,8 @@ class Intake:
     """Owns the thread that decodes frames, finds duplicates and puts policies in force.
 
     `reject` is called with a request that gets no answer, `repeat` with one whose answer is in
-    the log already, `report` with a policy push that was dealt with; all in this thread.
+    the log already, `report` with a policy push and `obey` with a command that are next; all in
+    this thread.
     """
 
     def __init__(  # noqa: PLR0913 - it is built in one place, by name
@@ -51,6 +52,7 @@ class Intake:
         reject: Callable[[Request, RequestKey | None, Rejected], None],
         repeat: Callable[[Request, Reply], None],
         report: Callable[[PolicyPush], None],
+        obey: Callable[[CommandPush], None],
     ) -> None:
         self._loop = loop
         self._book = book
@@ -61,7 +63,8 @@ class Intake:
         self._reject = reject
         self._repeat = repeat
         self._report = report
-        self._inbox: SimpleQueue[Arrival | PolicyPush | None] = SimpleQueue()
+        self._obey = obey
+        self._inbox: SimpleQueue[Arrival | PolicyPush | CommandPush | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="intake")
 
     def __enter__(self) -> Self:
@@ -77,11 +80,11 @@ class Intake:
         self._inbox.put(None)
         self._thread.join()
 
-    def put(self, item: Arrival | PolicyPush) -> None:
+    def put(self, item: Arrival | PolicyPush | CommandPush) -> None:
         """Takes something in without waiting; Rejected where there is no room for it.
 
         The Receive Maximum holds back what comes with QoS 1, so that it is mostly a flood of QoS 0
-        that is turned away here. Policies always find room.
+        that is turned away here. Policies and commands always find room.
         """
         if isinstance(item, Arrival):
             places = self._qos_1_places if item.request.qos else QOS_0_PLACES
@@ -94,6 +97,8 @@ class Intake:
             while (item := self._inbox.get()) is not None:
                 if isinstance(item, PolicyPush):
                     self._report(item)
+                elif isinstance(item, CommandPush):
+                    self._obey(item)
                 else:
                     self._take(item, reader)
 

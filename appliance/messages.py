@@ -109,6 +109,8 @@ class Rejection:
     appliance: str
     arrived_at: str
     policy_version: int | None = None
+    retry_at: str | None = None
+    """From when on there is energy for it again, where that is what it lacked."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -90,6 +90,43 @@ def create_policies(db: Database) -> None:
     db.table("policies").create_index(["tenant", "accepted_s"])
 
 
+@MIGRATIONS()
+def create_energy_ledger(db: Database) -> None:
+    """What every account came to by the hour, and by the day; and how the budgets stand."""
+    db.execute(
+        "CREATE TABLE energy_ledger (account TEXT NOT NULL, hour_s INTEGER NOT NULL,"
+        " reported_j REAL NOT NULL, measured_j REAL NOT NULL, modelled_j REAL NOT NULL,"
+        " PRIMARY KEY (account, hour_s)) WITHOUT ROWID"
+    )
+    db.execute(
+        "CREATE VIEW energy_by_day AS SELECT account, hour_s / 86400 * 86400 AS day_s,"
+        " SUM(reported_j) AS reported_j, SUM(measured_j) AS measured_j,"
+        " SUM(modelled_j) AS modelled_j FROM energy_ledger GROUP BY account, day_s"
+    )
+    db.execute(
+        "CREATE TABLE budgets (scope TEXT NOT NULL, tenant TEXT NOT NULL,"
+        " started_s REAL NOT NULL, spent_j REAL NOT NULL, PRIMARY KEY (scope, tenant))"
+        " WITHOUT ROWID"
+    )
+    # What was answered before there was a ledger is in it, too, so that it equals the log.
+    db.execute(
+        "INSERT INTO energy_ledger SELECT tenant, CAST(arrived_s / 3600 AS INTEGER) * 3600,"
+        " SUM(energy_mj) / 1000, 0, 0 FROM inferences WHERE energy_mj IS NOT NULL GROUP BY 1, 2"
+    )
+
+
+@MIGRATIONS()
+def add_when_to_retry(db: Database) -> None:
+    """A rejection may say from when on the same request is worth another try."""
+    db.execute("ALTER TABLE inferences ADD COLUMN retry_at TEXT")
+
+
+@MIGRATIONS()
+def create_commands(db: Database) -> None:
+    """What fleet managers told the appliance that holds until they tell it otherwise."""
+    db.execute("CREATE TABLE commands (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID")
+
+
 def known() -> frozenset[str]:
     """The names of all steps that this version knows."""
     with Database(memory=True) as empty:

@@ -25,6 +25,8 @@ class StoppedBy(str, Enum):
     BEST_EXIT = "best_exit"
     """No deeper exit is more accurate, and no condition asks for one."""
     LAST_EXIT = "last_exit"
+    BUDGET = "budget"
+    """What is left of a budget does not reach for the exit wanted next, or is kept for others."""
     ERROR = "error"
     """The condition could not be evaluated at this exit."""
 
@@ -42,14 +44,16 @@ class Plan:
         metrics: ExitMetrics,
         *,
         stage_times_s: Sequence[float],
+        stage_energies_j: Sequence[float | None],
         response_time_bound_s: float | None,
     ) -> StoppedBy | None:
         """Why the task stops at the exit that `metrics` tells of, or None where it goes on.
 
         First it is asked which exit is wanted next, then whether it fits the bounds: they look
-        ahead, by the estimated times of the stages (`stage_times_s`, one per stage, seconds) and
-        by the profiled energies, so that they are kept rather than found broken. The bound on
-        response time is given apart, because a message's expiry can shorten the policy's.
+        ahead, by the estimated times and energies of the stages (`stage_times_s` in seconds,
+        `stage_energies_j`, one per stage each), so that they are kept rather than found broken.
+        The bound on response time is given apart, because a message's expiry can shorten the
+        policy's.
         """
         if metrics.exit == self.engine.last_exit:
             return StoppedBy.LAST_EXIT
@@ -62,7 +66,7 @@ class Plan:
                 return StoppedBy.RESPONSE_TIME
         energy_bound_j = self.policy.bounds.energy
         if energy_bound_j is not None:
-            energy_j = self.engine.energy_to_j[wanted]
+            energy_j = energy_at(wanted, metrics, stage_energies_j)
             if energy_j is None or energy_j > energy_bound_j:
                 return StoppedBy.ENERGY
         return None
@@ -106,6 +110,18 @@ class Plan:
             or (metrics.accuracy is not None and metrics.accuracy >= bounds.accuracy),
         }
         return tuple(name for name, is_kept in kept.items() if not is_kept)
+
+
+def energy_at(
+    exit_: int, metrics: ExitMetrics, stage_energies_j: Sequence[float | None]
+) -> float | None:
+    """What a deeper exit would have cost in joules, None where a stage's energy is not known."""
+    total_j = metrics.energy
+    for stage_j in stage_energies_j[metrics.exit + 1 : exit_ + 1]:
+        if total_j is None or stage_j is None:
+            return None
+        total_j += stage_j
+    return total_j
 
 
 def compile_plan(policy: Policy, engine: Engine) -> Plan:

@@ -146,6 +146,8 @@ class Policy(_Section):
     goal: Goal | None = None
     queue: Queue = Queue()
     priority: WholeNumber = Field(default=0, ge=-100, le=100)
+    weight: Annotated[float, Field(strict=True, gt=0, le=1000)] = 1.0
+    """This tenant's share of what the device's budget gives, beside the others'."""
 
     def not_in_force(self) -> list[str]:
         """The parts of this policy that are valid and kept, but not yet acted on."""
@@ -153,7 +155,6 @@ class Policy(_Section):
             "bounds.agreement": self.bounds.agreement is not None,
             "modes": bool(self.modes),
             "adapt": bool(self.adapt),
-            "budget": self.budget is not None,
             "goal": self.goal is not None,
         }
         return [name for name, is_asked in asked.items() if is_asked]

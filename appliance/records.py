@@ -44,13 +44,16 @@ def row_of(reply: Reply) -> dict[str, Any]:
     return row
 
 
-def insert(connection: sqlite3.Connection, reply: Reply, key: RequestKey | None) -> None:
-    """Adds a reply to the log, unless its id or the answer to its request is there already."""
+def insert(connection: sqlite3.Connection, reply: Reply, key: RequestKey | None) -> bool:
+    """Adds a reply to the log, unless its id or the answer to its request is there already.
+
+    Whether it did.
+    """
     row = row_of(reply)
     row["arrived_s"] = datetime.fromisoformat(reply.arrived_at).timestamp()
     for name in _KEY_COLUMNS:
         row[name] = None if key is None else getattr(key, name)
-    connection.execute(_INSERT[type(reply)], row)
+    return connection.execute(_INSERT[type(reply)], row).rowcount > 0
 
 
 def reply_of(row: sqlite3.Row) -> Reply:

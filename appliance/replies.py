@@ -42,7 +42,7 @@ def result_of(task: Task, appliance: str) -> Result:
         response_time_ms=round(metrics.response_time * 1e3, 3),
         queue_time_ms=round(task.queue_time_s * 1e3, 3),
         energy_mj=None if metrics.energy is None else round(metrics.energy * 1e3, 6),
-        energy_source="modelled",
+        energy_source=task.energy_source.value,
         accuracy=metrics.accuracy,
         stopped_by=task.stopped_by.value,
         unmet=task.plan.unmet(metrics),
@@ -53,13 +53,14 @@ def result_of(task: Task, appliance: str) -> Result:
     )
 
 
-def rejection_of(
+def rejection_of(  # noqa: PLR0913 - a rejection has this many parts
     request: Request,
     *,
     appliance: str,
     code: Code,
     detail: str,
     policy_version: int | None = None,
+    retry_at: str | None = None,
 ) -> Rejection:
     """The rejection of a request that gets no answer."""
     return Rejection(
@@ -72,6 +73,7 @@ def rejection_of(
         appliance=appliance,
         arrived_at=_iso(request),
         policy_version=policy_version,
+        retry_at=retry_at,
     )
 
 

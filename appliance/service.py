@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
 
@@ -14,18 +15,35 @@ from typing_extensions import Self
 
 from appliance import frames
 from appliance.backends.protocol import Backend
+from appliance.bookkeeper import Bookkeeper
+from appliance.budgets import Balance, Budgets
+from appliance.command import parse_command
 from appliance.connection import BrokerAddress
+from appliance.device_budget import DeviceBudget, parse_device_budget
 from appliance.document import parse_document
 from appliance.duplicates import InHand
+from appliance.energy import Energy
 from appliance.engine import Engine
-from appliance.errors import Code, DelenError, Fault, InvalidDocument, Rejected, ServiceError
+from appliance.errors import (
+    Code,
+    DelenError,
+    Fault,
+    InvalidDocument,
+    Rejected,
+    ServiceError,
+    StoreError,
+)
 from appliance.executor import Executor
-from appliance.gateway import Gateway, PolicyPush
+from appliance.gateway import CommandPush, Gateway, PolicyPush
 from appliance.intake import Intake
 from appliance.loop import ExecutorLoop
 from appliance.messages import POLICY_STATE, Arrival, Reply, Request, RequestKey
 from appliance.plan import Plan
 from appliance.policy_book import PolicyBook
+from appliance.power.meters import MeterOptions
+from appliance.power.protocol import Reading
+from appliance.power.sampler import Sampler
+from appliance.quantities import Dimension, format_quantity
 from appliance.replies import rejection_of, result_of
 from appliance.scheduler import Scheduler
 from appliance.settings import Settings
@@ -36,6 +54,8 @@ from appliance.telemetry import (
     APPLIANCE_TELEMETRY,
     TENANT_TELEMETRY,
     ApplianceTelemetry,
+    BudgetTelemetry,
+    PowerTelemetry,
     Window,
     Windows,
 )
@@ -49,6 +69,12 @@ def _onnx(engine: Engine, threads: int | None) -> Backend:
 
     return OnnxBackend(engine, threads=threads)
 
+
+SHORTEST_GAP_S = 0.5
+"""No less may lie between two readings before the time between counts as not measured."""
+
+DEVICE_BUDGET = "device_budget"
+"""What the command is kept as that changes the device's budget."""
 
 BACKENDS: Mapping[str, Callable[[Engine, int | None], Backend]] = {"onnx": _onnx, "auto": _onnx}
 """The backends by the name that `DELEN_BACKEND` gives them."""
@@ -64,7 +90,11 @@ class Service:
         self._in_hand = InHand()
         self._windows = Windows()
         self._started_s = self._told_s = time.monotonic()
-        self._executor = Executor(clock=time.monotonic)
+        self._energy = Energy(max_gap_s=max(SHORTEST_GAP_S, 4 * settings.meter_interval))
+        self._budgets = Budgets(energy=self._energy, weights=self._weights)
+        self._budgets.set_device(settings.device_budget)
+        self._command_failure: str | None = None
+        self._executor = Executor(time.monotonic, energy=self._energy, budgets=self._budgets)
         self._scheduler = Scheduler()
         self._loop = ExecutorLoop(
             executor=self._executor,
@@ -72,6 +102,15 @@ class Service:
             clock=time.monotonic,
             finished=self._finished,
             rejected=self._task_rejected,
+            unaffordable=self._unaffordable,
+            tick=self._tick,
+        )
+        self._sampler = Sampler(
+            settings.meter,
+            options=MeterOptions(
+                interval_s=settings.meter_interval, tegrastats=settings.tegrastats
+            ),
+            deliver=self._take_reading,
         )
         self._shelf = EngineShelf(
             folder=settings.engines,
@@ -84,6 +123,14 @@ class Service:
             max_age_s=settings.log_max_age,
             max_bytes=int(settings.log_max_size),
             on_logged=self._logged,
+        )
+        self._bookkeeper = Bookkeeper(
+            energy=self._energy,
+            budgets=self._budgets,
+            keep=self._store.keep,
+            can_keep=lambda: self._store.failed is None,
+            clock=time.monotonic,
+            wall_clock=time.time,
         )
         self._book = PolicyBook(
             appliance=settings.appliance_id,
@@ -102,6 +149,7 @@ class Service:
             reject=self._reject,
             repeat=self._repeat,
             report=self._push_policy,
+            obey=self._obey,
         )
         self._gateway = Gateway(
             broker=BrokerAddress.of(settings),
@@ -109,6 +157,7 @@ class Service:
             appliance=settings.appliance_id,
             on_request=self._take_request,
             on_policy=self._intake.put,
+            on_command=self._intake.put,
             clock=time.monotonic,
             wall_clock=time.time,
             max_frame_bytes=int(settings.max_frame),
@@ -122,7 +171,9 @@ class Service:
         with ExitStack() as parts:
             parts.callback(self._gateway.close)
             parts.enter_context(self._store)
+            self._restore_budgets()
             parts.enter_context(self._loop)
+            parts.enter_context(self._sampler)
             self._restore_policies()
             self._load_conditions()
             parts.enter_context(self._intake)
@@ -154,14 +205,17 @@ class Service:
         now_s, appliance = time.monotonic(), self._settings.appliance_id
         window_s, self._told_s = now_s - self._told_s, now_s
         windows = self._windows.take_out()
+        plans = self._book.plans
         queues = self._loop.call(self._scheduler.queue_lengths)
+        accounts = self._loop.call(lambda: self._bookkeeper.tenants(plans))
         # Whoever has no policy is told of in no telemetry: anybody may make up tenants' names.
-        told = {tenant: windows.get(tenant, Window()) for tenant in self._book.plans}
+        told = {tenant: windows.get(tenant, Window()) for tenant in plans}
         for tenant, window in told.items():
             reading = window.telemetry(
                 tenant,
                 appliance=appliance,
                 window_s=window_s,
+                account=accounts[tenant],
                 queue_length=queues.get(tenant, 0),
             )
             topic = self._topics.telemetry(tenant, appliance)
@@ -171,7 +225,13 @@ class Service:
             window_s=round(window_s, 3),
             uptime_s=round(now_s - self._started_s, 3),
             engines=self._shelf.names(),
-            meter="modelled",
+            meter=self._sampler.status().name,
+            power=self._power(),
+            energy=self._loop.call(self._bookkeeper.totals),
+            device_budget=self._loop.call(
+                lambda: BudgetTelemetry.of(self._budgets.whole_device(time.monotonic()))
+            ),
+            command_failure=self._command_failure,
             queue_length=sum(queues.values()),
             unlogged=self._store.turned_away,
             log_failure=self._store.failed,
@@ -179,6 +239,22 @@ class Service:
         )
         topic = self._topics.appliance_telemetry(appliance)
         self._gateway.publish_telemetry(topic, APPLIANCE_TELEMETRY.dump_json(summary))
+
+    def _power(self) -> PowerTelemetry:
+        status = self._sampler.status()
+        reading = status.reading
+        if reading is None:
+            return PowerTelemetry(meter=status.name, failure=status.failure)
+        idle_w = self._energy.idle_w
+        return PowerTelemetry(
+            meter=status.name,
+            failure=None,
+            power_w=round(reading.total_w, 3),
+            total_of=reading.total_of,
+            idle_w=None if idle_w is None else round(idle_w, 3),
+            rails_w=reading.rails_w,
+            temperatures_c=reading.temperatures_c,
+        )
 
     # A frame's way: the gateway hands it to the intake, the intake a task to the loop, and the
     # loop what came of it to `_finished` or `_task_rejected`.
@@ -197,12 +273,27 @@ class Service:
         version = task.plan.policy.version
         self._reject(task.request, task.key, Rejected(code, detail), policy_version=version)
 
+    def _unaffordable(self, task: Task, balance: Balance) -> None:
+        energy = format_quantity(balance.energy_j, Dimension.ENERGY)
+        period = format_quantity(balance.per_s, Dimension.TIME)
+        moment = datetime.fromtimestamp(time.time() + balance.ends_in_s, timezone.utc)
+        again = moment.isoformat(timespec="milliseconds")
+        detail = f"the budget of {energy} per {period} is spent: there is energy again at {again}"
+        self._reject(
+            task.request,
+            task.key,
+            Rejected(Code.TOO_MANY, detail),
+            policy_version=task.plan.policy.version,
+            retry_at=again,
+        )
+
     def _reject(
         self,
         request: Request,
         key: RequestKey | None,
         rejected: Rejected,
         policy_version: int | None = None,
+        retry_at: str | None = None,
     ) -> None:
         reply = rejection_of(
             request,
@@ -210,6 +301,7 @@ class Service:
             code=rejected.code,
             detail=rejected.detail,
             policy_version=policy_version,
+            retry_at=retry_at,
         )
         self._answer(request, key, reply)
 
@@ -232,6 +324,41 @@ class Service:
     def _repeat(self, request: Request, reply: Reply) -> None:
         self._gateway.publish_reply(request, reply)
         self._gateway.logged(request.delivery)
+
+    # Energy.
+
+    def _take_reading(self, reading: Reading) -> None:
+        """Called by the meter's thread; what it says is dealt with between two stages."""
+        self._loop.post(
+            lambda: self._energy.sample(reading.time_s, reading.total_w, reading.total_of)
+        )
+
+    def _tick(self) -> None:
+        self._bookkeeper.tick()
+
+    def _weights(self) -> dict[str, float]:
+        return {tenant: plan.policy.weight for tenant, plan in self._executor.plans.items()}
+
+    def _restore_budgets(self) -> None:
+        with Reader(self._settings.database) as reader:
+            self._bookkeeper.restore(reader.budgets())
+            told = reader.command(DEVICE_BUDGET)
+        if told is not None:
+            self._budgets.set_device(parse_device_budget(told))
+
+    def _obey(self, push: CommandPush) -> None:
+        try:
+            budget: DeviceBudget | None = parse_command(push.payload).device_budget
+            self._store.save_command(DEVICE_BUDGET, None if budget is None else budget.exactly())
+        except (InvalidDocument, StoreError) as error:
+            self._command_failure = str(error)
+            _log.warning("a command is turned away: %s", error)
+        else:
+            self._command_failure = None
+            in_force = budget or self._settings.device_budget
+            self._loop.call(lambda: self._budgets.set_device(in_force))
+            _log.info("the budget of the device is %s", in_force or "lifted")
+        self._gateway.settled(push.delivery)
 
     # Policies.
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -18,9 +18,10 @@ from pydantic_settings import (
     YamlConfigSettingsSource,
 )
 
+from appliance.device_budget import DeviceBudget, parse_device_budget
 from appliance.errors import SettingsError
 from appliance.fields import quantity, sentence_error
-from appliance.quantities import Dimension
+from appliance.quantities import Dimension, QuantityError
 from appliance.topics import level_fault
 
 PREFIX = "DELEN_"
@@ -38,6 +39,15 @@ def _prefix(prefix: str) -> str:
     for level in prefix.split("/"):
         _level(level)
     return prefix
+
+
+def _device_budget(text: object) -> object:
+    if text is None or isinstance(text, DeviceBudget):
+        return text
+    try:
+        return parse_device_budget(text)
+    except QuantityError as error:
+        raise sentence_error(str(error)) from error
 
 
 def _this_machine() -> str:
@@ -67,7 +77,14 @@ class Settings(BaseSettings):
     """Policies here are loaded at start for tenants that never had one."""
     database: Path = Path("delen.db")
     backend: Literal["auto", "onnx"] = "auto"
-    meter: Literal["auto", "modelled"] = "auto"
+    meter: Literal["auto", "tegrastats", "ina3221", "jtop", "rapl", "nvml", "modelled"] = "auto"
+    """Where power readings come from; `auto` takes the first in this order that works."""
+    meter_interval: Annotated[float, quantity(Dimension.TIME), Field(ge=0.01, le=0.5)] = 0.1
+    """The time between two readings."""
+    tegrastats: str = "tegrastats"
+    """The program, with arguments where it needs some."""
+    device_budget: Annotated[DeviceBudget | None, BeforeValidator(_device_budget)] = None
+    """What all tenants together may spend, as `2kJ per 1h`."""
     threads: int | None = Field(default=None, ge=1, le=256)
     """Threads of one ONNX Runtime stage; by default all cores but one."""
     max_frame: Annotated[float, quantity(Dimension.SIZE), Field(ge=1024)] = 10e6

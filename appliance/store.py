@@ -1,4 +1,4 @@
-"""What must outlast a restart: the inference log and the policies, in SQLite."""
+"""What must outlast a restart: the inference log, the policies and the energy, in SQLite."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ from typing import Any
 from sqlite_utils import Database
 from typing_extensions import Self
 
-from appliance import records
+from appliance import ledger, records
 from appliance.database import PAGE_BYTES, open_for_reading, open_for_writing, sentences
 from appliance.errors import StoreError
+from appliance.ledger import Accounts, BudgetState, LedgerRow, Reported
 from appliance.messages import Reply, RequestKey
 
 _log = logging.getLogger(__name__)
@@ -110,7 +111,7 @@ class Store:
         self._max_file_bytes = max_bytes - self._wal_bytes
         self._on_logged = on_logged
         self._clock = clock
-        self._queue: SimpleQueue[_Record | _Change | None] = SimpleQueue()
+        self._queue: SimpleQueue[_Record | Accounts | _Change | None] = SimpleQueue()
         self._opened: Future[None] = Future()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="store")
@@ -169,6 +170,17 @@ class Store:
             return False
         self._queue.put(_Record(reply=reply, delivery=delivery, key=key))
         return True
+
+    def keep(self, accounts: Accounts) -> None:
+        """Hands charges and budgets to the writer, which commits them with the next records."""
+        self._queue.put(accounts)
+
+    def save_command(self, name: str, value: str | None) -> None:
+        """Keeps what a fleet manager said, or forgets it; durable when it returns.
+
+        Raises StoreError.
+        """
+        self._change(partial(_save_command, name=name, value=value))
 
     def save_policy(self, tenant: str, version: int, source: str) -> None:
         """Puts a policy in force in place of the tenant's last one; durable when it returns.
@@ -231,9 +243,9 @@ class Store:
 
     def _write(self, db: Database) -> None:
         while True:
-            together: list[_Record] = []
+            together: list[_Record | Accounts] = []
             for item in self._gather():
-                if isinstance(item, _Record):
+                if isinstance(item, _Record | Accounts):
                     together.append(item)
                     continue
                 self._commit(db, together)
@@ -245,17 +257,17 @@ class Store:
             if time.monotonic() >= self._retention_due_s:
                 self._tidy(db)
 
-    def _gather(self) -> list[_Record | _Change | None]:
+    def _gather(self) -> list[_Record | Accounts | _Change | None]:
         """What has come since the last time; waits for one, unless retention is due before."""
         try:
             first = self._queue.get(timeout=max(0.0, self._retention_due_s - time.monotonic()))
         except Empty:
             return []
-        if isinstance(first, _Record):
+        if isinstance(first, _Record | Accounts):
             self._closing.wait(_GATHER_S)
         return [first, *(self._queue.get() for _ in range(min(self._queue.qsize(), _BATCH - 1)))]
 
-    def _commit(self, db: Database, batch: list[_Record]) -> None:
+    def _commit(self, db: Database, batch: list[_Record | Accounts]) -> None:
         """Writes records in one transaction, however often that takes, and says so for each.
 
         Raises StoreError where the store is being closed and the last try failed too.
@@ -265,8 +277,7 @@ class Store:
             last_try = self._closing.is_set()
             try:
                 with db.atomic():
-                    for record in batch:
-                        _insert(db, record)
+                    _insert_all(db, batch)
             except sqlite3.Error as error:
                 self._stumble(error)
                 if last_try:
@@ -276,8 +287,9 @@ class Store:
             else:
                 self._recover()
                 break
-        for record in batch:
-            self._report(record)
+        for item in batch:
+            if isinstance(item, _Record):
+                self._report(item)
 
     def _stumble(self, error: sqlite3.Error) -> None:
         if self._failure is None:
@@ -326,6 +338,7 @@ class Store:
         """Deletes some rows that are too old, else the oldest of too many; whether there were."""
         oldest_s = self._clock() - self._max_age_s
         with db.atomic():
+            ledger.forget(db.conn, self._clock() - ledger.MAX_AGE_S)
             deleted = _delete_oldest(db, before_s=oldest_s)
             if not deleted and _file_bytes(db) > self._max_file_bytes:
                 deleted = _delete_oldest(db, before_s=math.inf)
@@ -342,12 +355,24 @@ class Store:
                 item.done.set_exception(StoreError(self._failure or "The store is closed."))
 
 
-def _insert(db: Database, record: _Record) -> None:
+def _insert_all(db: Database, batch: list[_Record | Accounts]) -> None:
+    reported = Reported()
+    for item in batch:
+        if isinstance(item, Accounts):
+            ledger.write(db.conn, item)
+        elif _insert(db, item):
+            reported.take(item.reply)
+    reported.add_to(db.conn)
+
+
+def _insert(db: Database, record: _Record) -> bool:
+    """Adds a reply to the log; whether it was not there already."""
     try:
-        records.insert(db.conn, record.reply, record.key)
+        return records.insert(db.conn, record.reply, record.key)
     except (sqlite3.InterfaceError, sqlite3.ProgrammingError, ValueError, OverflowError) as error:
         # Trying it again cannot help, and unacknowledged it would come back for ever.
         _log.error("the reply %s cannot be logged: %s", record.reply.id, error)
+        return False
 
 
 def _delete_oldest(db: Database, *, before_s: float) -> int:
@@ -384,6 +409,13 @@ def _remove_policy(db: Database, *, tenant: str, now_s: float) -> None:
             f"UPDATE policies SET removed_s = ? WHERE tenant = ? AND {_IN_FORCE}",  # noqa: S608
             [now_s, tenant],
         )
+
+
+def _save_command(db: Database, *, name: str, value: str | None) -> None:
+    with db.atomic():
+        db.execute("DELETE FROM commands WHERE name = ?", [name])
+        if value is not None:
+            db.table("commands").insert({"name": name, "value": value})
 
 
 class Reader:
@@ -441,6 +473,20 @@ class Reader:
             )
             after = tuple(next_older[0]) if next_older else after
         return map(records.reply_of, islice(self._rows_after(after, of_tenant, given), limit))
+
+    def ledger(self, *, period_s: int, since_s: float = 0.0) -> list[LedgerRow]:
+        """What every account came to, by periods of whole hours, oldest first."""
+        rows = self._rows(ledger.select_rows(period_s), int(since_s))
+        return [LedgerRow(**dict(row)) for row in rows]
+
+    def budgets(self) -> list[BudgetState]:
+        """How the budgets stood when they were last written."""
+        return ledger.budget_states(self._rows(ledger.SELECT_BUDGETS))
+
+    def command(self, name: str) -> str | None:
+        """What a fleet manager last said, None for nothing."""
+        rows = self._rows("SELECT value FROM commands WHERE name = ?", name)
+        return rows[0]["value"] if rows else None
 
     def policies(self) -> list[StoredPolicy]:
         """The policies in force, one a tenant."""

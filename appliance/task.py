@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from appliance.conditions import ExitMetrics
+from appliance.energy import EnergySource, StageRun
 from appliance.messages import Request, RequestKey
 from appliance.plan import Plan, StoppedBy
 
@@ -29,6 +30,8 @@ class Task:
     metrics: ExitMetrics | None = None
     probabilities: NDArray[np.float32] | None = None
     stopped_by: StoppedBy | None = None
+    runs: list[StageRun] = field(default_factory=list)
+    energy_source: EnergySource = EnergySource.MODELLED
 
     @property
     def next_stage(self) -> int:

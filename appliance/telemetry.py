@@ -10,10 +10,61 @@ from dataclasses import dataclass, field
 import numpy as np
 from pydantic import TypeAdapter
 
+from appliance.budgets import Balance
 from appliance.messages import Reply, Result
 
 MAX_RESPONSE_TIMES = 10_000
 """How many response times a window keeps for its percentiles; more than that are not looked at."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BudgetTelemetry:
+    """How a budget stands, as on the wire."""
+
+    energy_j: float
+    per_s: float
+    left_j: float
+    remaining: float
+    """The fraction that is left."""
+    ends_in_s: float
+
+    @classmethod
+    def of(cls, balance: Balance | None) -> BudgetTelemetry | None:
+        """A balance in figures to be read; None for none."""
+        if balance is None:
+            return None
+        return cls(
+            energy_j=balance.energy_j,
+            per_s=balance.per_s,
+            left_j=round(balance.left_j, 6),
+            remaining=round(balance.remaining, 4),
+            ends_in_s=round(balance.ends_in_s, 3),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PowerTelemetry:
+    """What the meter says now, as on the wire; without one only its name and why."""
+
+    meter: str
+    failure: str | None
+    power_w: float | None = None
+    total_of: tuple[str, ...] = ()
+    idle_w: float | None = None
+    rails_w: Mapping[str, float] = field(default_factory=dict)
+    temperatures_c: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EnergyTelemetry:
+    """Joules since the start, as on the wire: the first three make up what the meter saw."""
+
+    tenants_j: float
+    idle_j: float
+    unattributed_j: float
+    integrated_j: float
+    modelled_j: float
+    """What tenants were charged by the profiles, while no meter could be read."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,7 +81,14 @@ class TenantTelemetry:
     rejections: Mapping[str, int]
     response_time_ms: Mapping[str, float]
     energy_mj: float
+    """The sum of what its results said."""
     energy_source: str
+    """That of most of them."""
+    spent_mj: float
+    """What its stages were charged, by the meter as far as it saw them."""
+    budget: BudgetTelemetry | None
+    device_budget: BudgetTelemetry | None
+    """What this tenant may still spend of the device's budget."""
     queue_length: int
 
 
@@ -43,6 +101,11 @@ class ApplianceTelemetry:
     uptime_s: float
     engines: tuple[str, ...]
     meter: str
+    power: PowerTelemetry
+    energy: EnergyTelemetry
+    device_budget: BudgetTelemetry | None
+    command_failure: str | None
+    """Why the last command was turned away."""
     queue_length: int
     unlogged: int
     """Replies of QoS 0 that the log had no room for, since the start."""
@@ -55,6 +118,15 @@ TENANT_TELEMETRY: TypeAdapter[TenantTelemetry] = TypeAdapter(TenantTelemetry)
 APPLIANCE_TELEMETRY: TypeAdapter[ApplianceTelemetry] = TypeAdapter(ApplianceTelemetry)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TenantAccount:
+    """What a tenant spent in a window, and what it may spend."""
+
+    spent_j: float
+    own: Balance | None
+    of_device: Balance | None
+
+
 @dataclass(kw_only=True, slots=True)
 class Window:
     """What a tenant's replies came to since the last one was taken."""
@@ -63,6 +135,7 @@ class Window:
     rejections: Counter[str] = field(default_factory=Counter)
     response_times_ms: list[float] = field(default_factory=list)
     energy_mj: float = 0.0
+    sources: Counter[str] = field(default_factory=Counter)
 
     def take_in(self, reply: Reply) -> None:
         if not isinstance(reply, Result):
@@ -70,6 +143,7 @@ class Window:
             return
         self.exits[str(reply.exit)] += 1
         self.energy_mj += reply.energy_mj or 0.0
+        self.sources[reply.energy_source] += 1
         if len(self.response_times_ms) < MAX_RESPONSE_TIMES:
             self.response_times_ms.append(reply.response_time_ms)
 
@@ -77,7 +151,13 @@ class Window:
         return self.exits.total() + self.rejections.total()
 
     def telemetry(
-        self, tenant: str, *, appliance: str, window_s: float, queue_length: int
+        self,
+        tenant: str,
+        *,
+        appliance: str,
+        window_s: float,
+        account: TenantAccount,
+        queue_length: int,
     ) -> TenantTelemetry:
         percentiles = (
             np.percentile(self.response_times_ms, (50, 95, 99)) if self.response_times_ms else ()
@@ -96,7 +176,10 @@ class Window:
                 for name, value in zip(("p50", "p95", "p99"), percentiles, strict=False)
             },
             energy_mj=round(self.energy_mj, 6),
-            energy_source="modelled",
+            energy_source=next((s for s, _ in self.sources.most_common(1)), "modelled"),
+            spent_mj=round(account.spent_j * 1e3, 6),
+            budget=BudgetTelemetry.of(account.own),
+            device_budget=BudgetTelemetry.of(account.of_device),
             queue_length=queue_length,
         )
 

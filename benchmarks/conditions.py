@@ -32,11 +32,16 @@ def measure() -> Finding:
     predicate = plan.predicates[1]
     if predicate is None:
         raise ValueError("the policy above has a condition for every exit")
-    times_s = [0.01] * 4
+    times_s, energies_j = [0.01] * 4, [0.1] * 4
     tell("conditions: asking three nested comparisons")
     asked = _median_us(lambda: predicate(metrics))
     decided = _median_us(
-        lambda: plan.stop(metrics, stage_times_s=times_s, response_time_bound_s=0.04)
+        lambda: plan.stop(
+            metrics,
+            stage_times_s=times_s,
+            stage_energies_j=energies_j,
+            response_time_bound_s=0.04,
+        )
     )
     nothing = _median_us(lambda: None)
     return Finding(

@@ -17,10 +17,21 @@ from tests.test_executor import Bench, a_plan, a_task
 Outcome = tuple[Task, Code | None]
 
 
+class Ticks:
+    """How often what is done now and then was done."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def take(self) -> None:
+        self.count += 1
+
+
 class RunningLoop:
     """A loop on a simulated backend, and what comes out of it."""
 
     def __init__(self, bench: Bench) -> None:
+        self.ticks = Ticks()
         self.outcomes: SimpleQueue[Outcome] = SimpleQueue()
         self.loop = ExecutorLoop(
             executor=bench.executor,
@@ -28,6 +39,8 @@ class RunningLoop:
             clock=bench.clock,
             finished=lambda task: self.outcomes.put((task, None)),
             rejected=lambda task, code, _detail: self.outcomes.put((task, code)),
+            unaffordable=lambda task, _balance: self.outcomes.put((task, Code.TOO_MANY)),
+            tick=self.ticks.take,
         )
 
 

@@ -20,6 +20,7 @@ def run(plan: Plan, **known: object) -> tuple[int, StoppedBy]:
         stopped_by = plan.stop(
             metrics,
             stage_times_s=TIMES_S,
+            stage_energies_j=[stage.energy_j for stage in plan.engine.stages],
             response_time_bound_s=plan.policy.bounds.response_time,
         )
         if stopped_by is not None:

@@ -52,7 +52,6 @@ def test_what_is_not_acted_on_yet_is_named() -> None:
         "bounds.agreement",
         "modes",
         "adapt",
-        "budget",
         "goal",
     ]
 

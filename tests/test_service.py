@@ -332,12 +332,10 @@ def test_an_empty_push_removes_the_policy(client: Client) -> None:
 
 
 def test_what_is_not_yet_in_force_is_named_in_the_state(client: Client) -> None:
-    state = push(
-        client, POLICY.replace("version: 1", "version: 2") + "budget: {energy: 5J, per: 1h}"
-    )
+    state = push(client, POLICY.replace("version: 1", "version: 2") + "modes: {saver: {}}")
 
     assert state.version == 2
-    assert state.not_in_force == ("budget",)
+    assert state.not_in_force == ("modes",)
 
 
 def test_the_policy_in_force_survives_a_restart(settings: Settings) -> None:

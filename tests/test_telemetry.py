@@ -7,8 +7,9 @@ import json
 from pathlib import Path
 
 from appliance.broker import Mosquitto
+from appliance.budgets import Balance
 from appliance.messages import Rejection, Result
-from appliance.telemetry import Windows
+from appliance.telemetry import TenantAccount, Windows
 from tests.appliances import Watch, client_of, push, serving, settings_for
 from tests.engines import tiny_engine
 from tests.test_service import POLICY, npy
@@ -48,6 +49,10 @@ REJECTION = Rejection(
 )
 
 
+BALANCE = Balance(energy_j=10.0, per_s=60.0, left_j=2.5, ends_in_s=30.0)
+ACCOUNT = TenantAccount(spent_j=0.3, own=BALANCE, of_device=None)
+
+
 def test_a_window_counts_exits_rejections_energy_and_percentiles() -> None:
     windows = Windows()
     for number in range(100):
@@ -55,14 +60,17 @@ def test_a_window_counts_exits_rejections_energy_and_percentiles() -> None:
     windows.take_in(REJECTION)
 
     told = windows.take_out()["gate"].telemetry(
-        "gate", appliance="box", window_s=10.0, queue_length=3
+        "gate", appliance="box", window_s=10.0, account=ACCOUNT, queue_length=3
     )
 
     assert (told.answered, told.rejected, told.rate_per_s) == (100, 1, 10.1)
     assert told.exits == {"1": 100}
     assert told.rejections == {"429": 1}
     assert told.response_time_ms == {"p50": 49.5, "p95": 94.05, "p99": 98.01}
-    assert told.energy_mj == 250.0
+    assert (told.energy_mj, told.spent_mj) == (250.0, 300.0)
+    assert told.budget is not None
+    assert (told.budget.left_j, told.budget.remaining, told.budget.ends_in_s) == (2.5, 0.25, 30.0)
+    assert told.device_budget is None
     assert windows.take_out() == {}
 
 

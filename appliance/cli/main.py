@@ -13,6 +13,7 @@ from appliance.cli import (
     import_delen,
     log,
     policy,
+    power,
     profile,
     run,
     send,
@@ -29,7 +30,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for verbs in (demo, serve, run, send, policy, log, train, split, profile, import_delen, doctor):
+_VERBS = (
+    demo, serve, run, send, policy, log, power, train, split, profile, import_delen, doctor,
+)  # fmt: skip
+for verbs in _VERBS:
     verbs.register(app)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -78,7 +78,7 @@ class Search:
     """The one that is being read, or tried."""
     closed: bool = False
 
-    def readings(self) -> Iterator[Reading]:
+    def readings(self) -> Generator[Reading, None, None]:
         """The readings of the first meter that gives one, until it fails or `close` is called.
 
         Raises MeterError where none does, or the one that did does no more.

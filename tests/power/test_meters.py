@@ -270,7 +270,7 @@ def test_auto_takes_the_best_that_works_and_says_why_not_the_others(tmp_path: Pa
     write(tmp_path / "sys", ORIN_NANO_RAILS)
     search = Search(name="auto", options=options(tmp_path))
 
-    with closing(search.readings()) as readings:  # type: ignore[type-var]
+    with closing(search.readings()) as readings:
         reading = next(readings)
 
     assert reading.total_of == ("VDD_IN",)
@@ -359,6 +359,6 @@ def test_the_program_may_be_named_with_arguments(tmp_path: Path) -> None:
     program = a_program(tmp_path, body)
     search = Search(name="tegrastats", options=options(tmp_path, tegrastats=f"{program} --board x"))
 
-    with closing(search.readings()) as readings:  # type: ignore[type-var]
+    with closing(search.readings()) as readings:
         assert next(readings).total_w == 4.683
     assert os.access(program, os.X_OK)
