@@ -10,6 +10,7 @@ from appliance.energy import IDLE, UNATTRIBUTED, Energy
 from appliance.ledger import Accounts, BudgetState
 from appliance.plan import Plan
 from appliance.telemetry import EnergyTelemetry, TenantAccount
+from appliance.tenancy import Tenancy
 
 QUIET_S = 60.0
 """How often the ledger is written where only the idle machine has spent."""
@@ -24,8 +25,7 @@ class Bookkeeper:
     none; only what is saved is told by `wall_clock`.
     """
 
-    energy: Energy
-    budgets: Budgets
+    tenancy: Tenancy
     keep: Callable[[Accounts], None]
     can_keep: Callable[[], bool]
     clock: Callable[[], float]
@@ -33,6 +33,14 @@ class Bookkeeper:
     _written_s: float = 0.0
     _tenants_j: float = 0.0
     _told_j: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def energy(self) -> Energy:
+        return self.tenancy.energy
+
+    @property
+    def budgets(self) -> Budgets:
+        return self.tenancy.budgets
 
     def tick(self) -> None:
         """Charges what no meter will see any more, and has written what was charged."""
@@ -83,6 +91,7 @@ class Bookkeeper:
                 spent_j=self._told_j[tenant] - told_j.get(tenant, 0.0),
                 own=self.budgets.own(plan.policy, now_s),
                 of_device=self.budgets.of_device(plan.policy, now_s),
+                mode=self.tenancy.adaptation.mode(tenant),
             )
             for tenant, plan in plans.items()
         }

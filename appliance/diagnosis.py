@@ -29,8 +29,8 @@ from appliance.errors import BrokerError, DelenError, EngineError, Faulty, Inval
 from appliance.executor import Executor
 from appliance.plan import compile_plan
 from appliance.policy import read_policy
+from appliance.reader import Reader
 from appliance.settings import Settings, read_settings, unknown_variables
-from appliance.store import Reader
 
 OLDEST_PYTHON = (3, 10)
 BROKER_TIMEOUT_S = 3.0

@@ -8,14 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from appliance.backends.protocol import Backend
-from appliance.budgets import Balance, Budgets
 from appliance.conditions import ExitMetrics
-from appliance.energy import Energy, StageRun
 from appliance.engine import Engine
 from appliance.errors import EngineError
-from appliance.plan import Plan, StoppedBy, energy_at
+from appliance.plan import Plan
 from appliance.stage_times import StageTimes
 from appliance.task import Task
+from appliance.tenancy import Tenancy
 
 
 class Executor:
@@ -23,20 +22,13 @@ class Executor:
 
     `plans` is the immutable snapshot of the plans in force by tenant, replaced whole when a policy
     changes: a task takes up its tenant's new plan before its next stage. `clock` gives monotonic
-    seconds, live or simulated. What the stages cost is told to `energy`, and `budgets` are asked
-    what may be spent.
+    seconds, live or simulated. `tenancy` is told what the stages cost, and asked what a tenant
+    may spend and which mode it is in.
     """
 
-    def __init__(
-        self,
-        clock: Callable[[], float],
-        *,
-        energy: Energy | None = None,
-        budgets: Budgets | None = None,
-    ) -> None:
+    def __init__(self, clock: Callable[[], float], tenancy: Tenancy | None = None) -> None:
         self.plans: Mapping[str, Plan] = {}
-        self.energy = Energy() if energy is None else energy
-        self.budgets = Budgets(energy=self.energy) if budgets is None else budgets
+        self.tenancy = Tenancy() if tenancy is None else tenancy
         self._clock = clock
         self._backends: dict[str, Backend] = {}
         self._times: dict[str, StageTimes] = {}
@@ -80,15 +72,15 @@ class Executor:
         logits, following = backend.run(stage, [features])
         ended_s = self._clock()
         times.observe(stage, ended_s - started_s)
-        self._charge(task, stage, started_s, ended_s)
+        self.tenancy.charge(task, stage, started_s, ended_s)
 
         answer = logits[0]
         if not np.isfinite(answer).all():
             raise EngineError(f"stage {stage} of {engine.name} answered with NaN or infinity")
         task.features = following[0] if following else None
         task.probabilities = softmax(answer)
-        energies_j = self._stage_energies_j(engine)
-        energy_j, task.energy_source = self.energy.of(task.runs)
+        energies_j = self.tenancy.stage_energies_j(engine)
+        energy_j, task.energy_source = self.tenancy.energy.of(task.runs)
         task.metrics = _metrics(
             engine,
             stage,
@@ -104,71 +96,16 @@ class Executor:
             stage_times_s=times.estimates_s,
             stage_energies_j=energies_j,
             response_time_bound_s=task.response_time_bound_s,
-        ) or self._budget_stop(task, task.metrics, energies_j, ended_s)
-        if task.stopped_by is not None and energy_j is not None:
-            self.budgets.answered(task.plan.policy, energy_j, ended_s)
-
-    def worked(self, started_s: float, ended_s: float) -> None:
-        """Notes that the appliance worked for itself: a time that is no tenant's, nor idle."""
-        self.energy.ran(
-            StageRun(tenant=None, engine="", modelled_j=None, started_s=started_s, ended_s=ended_s)
-        )
-
-    def shortage(self, task: Task) -> Balance | None:
-        """The budget that has no room for a task that has not started, where it is to be rejected.
-
-        None where it may start; so it always may where its tenant is to be degraded instead.
-        """
-        policy, now_s = task.plan.policy, self._clock()
-        if policy.budget is None or policy.budget.exhausted != "reject":
-            return None
-        balance = self.budgets.balance(policy, now_s)
-        first_j = self._stage_energies_j(task.plan.engine)[0] or 0.0
-        return balance if balance is not None and balance.usable_j < first_j else None
-
-    def _charge(self, task: Task, stage: int, started_s: float, ended_s: float) -> None:
-        engine = task.plan.engine
-        run = StageRun(
-            tenant=task.request.tenant,
-            engine=engine.name,
-            modelled_j=engine.stages[stage].energy_j,
-            started_s=started_s,
-            ended_s=ended_s,
-        )
-        task.runs.append(run)
-        self.energy.ran(run)
-
-    def _stage_energies_j(self, engine: Engine) -> list[float | None]:
-        """What each stage costs here and now, by the profile and what was lately measured."""
-        ratio = self.energy.ratio(engine.name)
-        return [None if s.energy_j is None else s.energy_j * ratio for s in engine.stages]
-
-    def _budget_stop(
-        self,
-        task: Task,
-        metrics: ExitMetrics,
-        stage_energies_j: list[float | None],
-        now_s: float,
-    ) -> StoppedBy | None:
-        """Stops a task whose next exit is beyond its budget, or not worth it at today's price."""
-        policy, engine = task.plan.policy, task.plan.engine
-        balance = self.budgets.balance(policy, now_s)
-        if balance is None:
-            return None
-        wanted = engine.better_exit[metrics.exit] or metrics.exit + 1
-        wanted_j = energy_at(wanted, metrics, stage_energies_j)
-        cost_j = 0.0 if wanted_j is None or metrics.energy is None else wanted_j - metrics.energy
-        worth = self.budgets.is_worth(
-            policy, gain=_expected_gain(engine, metrics, wanted), cost_j=cost_j, now_s=now_s
-        )
-        return None if worth and cost_j <= balance.usable_j else StoppedBy.BUDGET
+        ) or self.tenancy.budget_stop(task.plan, task.metrics, energies_j, ended_s)
+        if task.stopped_by is not None:
+            self.tenancy.answered(task, task.metrics, ended_s)
 
     def _take_up_plan(self, task: Task) -> None:
         plan = self.plans.get(task.request.tenant)
         # A frame was decoded for one engine, and its features are that engine's: a task ends on
         # the engine it came for, even where the tenant has moved to another or was removed.
         if plan is not None and plan.engine is task.plan.engine:
-            task.plan = plan
+            task.plan = self.tenancy.in_mode(plan)
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -206,19 +143,6 @@ def _metrics(  # noqa: PLR0913 - an exit's metrics come from everywhere
         next_response_time=None if last else response_time_s + stage_times_s[exit_ + 1],
         next_energy=None if energy_j is None or next_j is None else energy_j + next_j,
     )
-
-
-def _expected_gain(engine: Engine, metrics: ExitMetrics, deeper: int) -> float:
-    """The accuracy that a deeper exit is expected to add to this very answer.
-
-    The part of its errors that the deeper exit mends on average, times how likely this answer is
-    to be one. Without a profile every error is taken to be mended.
-    """
-    doubt = 1.0 - metrics.expected_accuracy
-    here, there = metrics.accuracy, engine.stages[deeper].accuracy
-    if here is None or there is None or here >= 1.0:
-        return doubt
-    return doubt * max(0.0, there - here) / (1.0 - here)
 
 
 def _two_largest(probabilities: NDArray[np.float32]) -> tuple[float, float]:

@@ -19,7 +19,7 @@ from appliance.loop import ExecutorLoop
 from appliance.messages import Arrival, Reply, Request, RequestKey, Result
 from appliance.plan import Plan
 from appliance.policy_book import PolicyBook
-from appliance.store import Reader
+from appliance.reader import Reader
 from appliance.task import Task
 
 _log = logging.getLogger(__name__)

@@ -133,13 +133,11 @@ class ExecutorLoop:
         work()
         ended_s = self._clock()
         if ended_s - started_s > OWN_WORK_S:
-            self._executor.worked(started_s, ended_s)
+            self._executor.tenancy.worked(started_s, ended_s)
 
     def _submit(self, task: Task) -> None:
-        self._executor.budgets.arrived(task.plan.policy, self._clock())
-        shortage = self._executor.shortage(task)
-        if shortage is not None:
-            self._unaffordable(task, shortage)
+        self._executor.tenancy.arrived(task, self._clock())
+        if self._is_unaffordable(task):
             return
         shed = self._scheduler.submit(task)
         if shed is not None:
@@ -155,11 +153,8 @@ class ExecutorLoop:
         if task.expired(self._clock()):
             self._expire(task)
             return
-        if task.started_s is None:
-            shortage = self._executor.shortage(task)
-            if shortage is not None:
-                self._unaffordable(task, shortage)
-                return
+        if task.started_s is None and self._is_unaffordable(task):
+            return
         try:
             self._executor.step(task)
         except EngineError as error:
@@ -169,6 +164,13 @@ class ExecutorLoop:
             self._scheduler.resume(task)
         else:
             self._finished(task)
+
+    def _is_unaffordable(self, task: Task) -> bool:
+        """Turns a task away for which a budget has no room."""
+        shortage = self._executor.tenancy.shortage(task.plan, self._clock())
+        if shortage is not None:
+            self._unaffordable(task, shortage)
+        return shortage is not None
 
     def _expire(self, task: Task) -> None:
         self._rejected(

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import Enum
 
-from appliance.conditions import Condition, ExitMetrics, Predicate, compile_condition
+from appliance.conditions import Condition, ExitMetrics, Predicate, Scope, compile_condition
 from appliance.engine import Engine
-from appliance.errors import Fault, Faulty
-from appliance.policy import Policy
+from appliance.errors import Fault, Faulty, KeyPath
+from appliance.policy import Mode, Policy
 
 
 class StoppedBy(str, Enum):
@@ -31,13 +31,29 @@ class StoppedBy(str, Enum):
     """The condition could not be evaluated at this exit."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AdaptRule:
+    """When to be in a mode, asked of a TenantMetrics, and for how long at least."""
+
+    mode: str
+    when: Predicate
+    hold_s: float | None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What a task is run by. `predicates` has one entry per exit, None where nothing is asked."""
+    """What a task is run by. `predicates` has one entry per exit, None where nothing is asked.
+
+    `modes` holds the plan of each of the policy's modes, whose `mode` is its name; `rules` say
+    when to be in which, the first that holds going first.
+    """
 
     policy: Policy
     engine: Engine
     predicates: tuple[Predicate | None, ...]
+    mode: str | None = None
+    modes: Mapping[str, Plan] = field(default_factory=dict)
+    rules: tuple[AdaptRule, ...] = ()
 
     def stop(
         self,
@@ -125,36 +141,77 @@ def energy_at(
 
 
 def compile_plan(policy: Policy, engine: Engine) -> Plan:
-    """Compiles a policy's conditions for an engine.
+    """Compiles a policy's conditions, and those of its modes, for an engine.
 
     Raises Faulty where the policy does not fit the engine: a list of conditions of another length
     than the engine has exits, or a bound on what the engine's profile does not tell.
     """
-    exits = len(engine.stages)
-    faults: list[Fault] = []
-    exit_when = policy.exit_when
-    conditions: tuple[Condition | None, ...] = (
-        exit_when if isinstance(exit_when, tuple) else (exit_when,) * exits
+    faults = _misfits(policy, engine, ())
+    in_modes = {name: _in_mode(policy, mode) for name, mode in policy.modes.items()}
+    for name, variant in in_modes.items():
+        said = policy.modes[name].model_fields_set
+        faults += [
+            fault
+            for fault in _misfits(variant, engine, ("modes", name))
+            if fault.path[2] in said  # what a mode takes over is complained of once
+        ]
+    if faults:
+        raise Faulty(faults)
+    return Plan(
+        policy=policy,
+        engine=engine,
+        predicates=_predicates(policy, engine),
+        modes={
+            name: Plan(
+                policy=variant, engine=engine, predicates=_predicates(variant, engine), mode=name
+            )
+            for name, variant in in_modes.items()
+        },
+        rules=tuple(
+            AdaptRule(
+                mode=rule.use, when=compile_condition(rule.when, Scope.TENANT), hold_s=rule.hold
+            )
+            for rule in policy.adapt
+        ),
     )
+
+
+def _in_mode(policy: Policy, mode: Mode) -> Policy:
+    """The policy with what a mode says in place of its own; what it does not say stays."""
+    return policy.model_copy(update={name: getattr(mode, name) for name in mode.model_fields_set})
+
+
+def _conditions(policy: Policy, engine: Engine) -> tuple[Condition | None, ...]:
+    exit_when = policy.exit_when
+    return exit_when if isinstance(exit_when, tuple) else (exit_when,) * len(engine.stages)
+
+
+def _predicates(policy: Policy, engine: Engine) -> tuple[Predicate | None, ...]:
+    return tuple(
+        None if condition is None else compile_condition(condition)
+        for condition in _conditions(policy, engine)
+    )
+
+
+def _misfits(policy: Policy, engine: Engine, place: KeyPath) -> list[Fault]:
+    """What of a policy does not fit an engine; `place` is where its parts stand."""
+    faults: list[Fault] = []
+    exits, conditions = len(engine.stages), _conditions(policy, engine)
     if len(conditions) != exits:
         message = f"{len(conditions)} conditions for the {exits} exits of {engine.name}"
-        faults.append(Fault(path=("exit_when",), message=f"{message}: write one per exit, or one"))
+        advice = "write one per exit, or one"
+        faults.append(Fault(path=(*place, "exit_when"), message=f"{message}: {advice}"))
     profiled = {
         "energy": all(stage.energy_j is not None for stage in engine.stages),
         "accuracy": all(stage.accuracy is not None for stage in engine.stages),
     }
     faults += [
         Fault(
-            path=("bounds", name),
+            path=(*place, "bounds", name),
             message=f"the engine {engine.name} has no {name} in its profile:"
             f" run `delen profile {engine.folder}`, or leave this bound out",
         )
         for name, is_profiled in profiled.items()
         if getattr(policy.bounds, name) is not None and not is_profiled
     ]
-    if faults:
-        raise Faulty(faults)
-    predicates = tuple(
-        None if condition is None else compile_condition(condition) for condition in conditions
-    )
-    return Plan(policy=policy, engine=engine, predicates=predicates)
+    return faults

@@ -153,8 +153,6 @@ class Policy(_Section):
         """The parts of this policy that are valid and kept, but not yet acted on."""
         asked = {
             "bounds.agreement": self.bounds.agreement is not None,
-            "modes": bool(self.modes),
-            "adapt": bool(self.adapt),
             "goal": self.goal is not None,
         }
         return [name for name, is_asked in asked.items() if is_asked]

@@ -47,7 +47,7 @@ def result_of(task: Task, appliance: str) -> Result:
         stopped_by=task.stopped_by.value,
         unmet=task.plan.unmet(metrics),
         policy_version=task.plan.policy.version,
-        mode=None,
+        mode=task.plan.mode,
         appliance=appliance,
         arrived_at=_iso(task.request),
     )

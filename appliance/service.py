@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 
@@ -44,21 +45,16 @@ from appliance.power.meters import MeterOptions
 from appliance.power.protocol import Reading
 from appliance.power.sampler import Sampler
 from appliance.quantities import Dimension, format_quantity
+from appliance.reader import Reader
 from appliance.replies import rejection_of, result_of
 from appliance.scheduler import Scheduler
 from appliance.settings import Settings
 from appliance.shelf import EngineShelf
-from appliance.store import Reader, Store
+from appliance.store import Store
 from appliance.task import Task
-from appliance.telemetry import (
-    APPLIANCE_TELEMETRY,
-    TENANT_TELEMETRY,
-    ApplianceTelemetry,
-    BudgetTelemetry,
-    PowerTelemetry,
-    Window,
-    Windows,
-)
+from appliance.telemetry import Windows
+from appliance.teller import Teller
+from appliance.tenancy import DeviceState, Tenancy
 from appliance.topics import Topics
 
 _log = logging.getLogger(__name__)
@@ -89,12 +85,11 @@ class Service:
         self._parts = ExitStack()
         self._in_hand = InHand()
         self._windows = Windows()
-        self._started_s = self._told_s = time.monotonic()
         self._energy = Energy(max_gap_s=max(SHORTEST_GAP_S, 4 * settings.meter_interval))
         self._budgets = Budgets(energy=self._energy, weights=self._weights)
         self._budgets.set_device(settings.device_budget)
-        self._command_failure: str | None = None
-        self._executor = Executor(time.monotonic, energy=self._energy, budgets=self._budgets)
+        self._tenancy = Tenancy(budgets=self._budgets)
+        self._executor = Executor(time.monotonic, self._tenancy)
         self._scheduler = Scheduler()
         self._loop = ExecutorLoop(
             executor=self._executor,
@@ -125,8 +120,7 @@ class Service:
             on_logged=self._logged,
         )
         self._bookkeeper = Bookkeeper(
-            energy=self._energy,
-            budgets=self._budgets,
+            tenancy=self._tenancy,
             keep=self._store.keep,
             can_keep=lambda: self._store.failed is None,
             clock=time.monotonic,
@@ -163,6 +157,21 @@ class Service:
             max_frame_bytes=int(settings.max_frame),
             receive_maximum=settings.receive_maximum,
             session_expiry_s=int(settings.session_expiry),
+        )
+
+        self._teller = Teller(
+            appliance=settings.appliance_id,
+            topics=self._topics,
+            publish=self._gateway.publish_telemetry,
+            windows=self._windows,
+            plans=lambda: self._book.plans,
+            engines=self._shelf.names,
+            loop=self._loop,
+            scheduler=self._scheduler,
+            bookkeeper=self._bookkeeper,
+            sampler=self._sampler,
+            store=self._store,
+            clock=time.monotonic,
         )
 
     def __enter__(self) -> Self:
@@ -202,59 +211,7 @@ class Service:
 
     def tell(self) -> None:
         """Publishes telemetry on the time since it was last told."""
-        now_s, appliance = time.monotonic(), self._settings.appliance_id
-        window_s, self._told_s = now_s - self._told_s, now_s
-        windows = self._windows.take_out()
-        plans = self._book.plans
-        queues = self._loop.call(self._scheduler.queue_lengths)
-        accounts = self._loop.call(lambda: self._bookkeeper.tenants(plans))
-        # Whoever has no policy is told of in no telemetry: anybody may make up tenants' names.
-        told = {tenant: windows.get(tenant, Window()) for tenant in plans}
-        for tenant, window in told.items():
-            reading = window.telemetry(
-                tenant,
-                appliance=appliance,
-                window_s=window_s,
-                account=accounts[tenant],
-                queue_length=queues.get(tenant, 0),
-            )
-            topic = self._topics.telemetry(tenant, appliance)
-            self._gateway.publish_telemetry(topic, TENANT_TELEMETRY.dump_json(reading))
-        summary = ApplianceTelemetry(
-            appliance=appliance,
-            window_s=round(window_s, 3),
-            uptime_s=round(now_s - self._started_s, 3),
-            engines=self._shelf.names(),
-            meter=self._sampler.status().name,
-            power=self._power(),
-            energy=self._loop.call(self._bookkeeper.totals),
-            device_budget=self._loop.call(
-                lambda: BudgetTelemetry.of(self._budgets.whole_device(time.monotonic()))
-            ),
-            command_failure=self._command_failure,
-            queue_length=sum(queues.values()),
-            unlogged=self._store.turned_away,
-            log_failure=self._store.failed,
-            tenants={tenant: window.replies() for tenant, window in told.items()},
-        )
-        topic = self._topics.appliance_telemetry(appliance)
-        self._gateway.publish_telemetry(topic, APPLIANCE_TELEMETRY.dump_json(summary))
-
-    def _power(self) -> PowerTelemetry:
-        status = self._sampler.status()
-        reading = status.reading
-        if reading is None:
-            return PowerTelemetry(meter=status.name, failure=status.failure)
-        idle_w = self._energy.idle_w
-        return PowerTelemetry(
-            meter=status.name,
-            failure=None,
-            power_w=round(reading.total_w, 3),
-            total_of=reading.total_of,
-            idle_w=None if idle_w is None else round(idle_w, 3),
-            rails_w=reading.rails_w,
-            temperatures_c=reading.temperatures_c,
-        )
+        self._teller.tell()
 
     # A frame's way: the gateway hands it to the intake, the intake a task to the loop, and the
     # loop what came of it to `_finished` or `_task_rejected`.
@@ -329,12 +286,23 @@ class Service:
 
     def _take_reading(self, reading: Reading) -> None:
         """Called by the meter's thread; what it says is dealt with between two stages."""
-        self._loop.post(
-            lambda: self._energy.sample(reading.time_s, reading.total_w, reading.total_of)
+        self._loop.post(partial(self._account_for, reading))
+
+    def _account_for(self, reading: Reading) -> None:
+        self._energy.sample(reading.time_s, reading.total_w, reading.total_of)
+        self._tenancy.device = DeviceState(
+            power_w=reading.total_w,
+            temperature_c=max(reading.temperatures_c.values(), default=None),
         )
 
     def _tick(self) -> None:
         self._bookkeeper.tick()
+        if self._sampler.status().reading is None:
+            self._tenancy.device = DeviceState()
+        plans, queues = self._executor.plans, self._scheduler.queue_lengths()
+        for change in self._tenancy.adapt(plans, queues, time.monotonic()):
+            before, after = change.before or "its policy", change.after or "its policy"
+            _log.info("tenant %s goes from %s to %s", change.tenant, before, after)
 
     def _weights(self) -> dict[str, float]:
         return {tenant: plan.policy.weight for tenant, plan in self._executor.plans.items()}
@@ -351,10 +319,10 @@ class Service:
             budget: DeviceBudget | None = parse_command(push.payload).device_budget
             self._store.save_command(DEVICE_BUDGET, None if budget is None else budget.exactly())
         except (InvalidDocument, StoreError) as error:
-            self._command_failure = str(error)
+            self._teller.command_failure = str(error)
             _log.warning("a command is turned away: %s", error)
         else:
-            self._command_failure = None
+            self._teller.command_failure = None
             in_force = budget or self._settings.device_budget
             self._loop.call(lambda: self._budgets.set_device(in_force))
             _log.info("the budget of the device is %s", in_force or "lifted")

@@ -8,12 +8,11 @@ import math
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from types import TracebackType
@@ -23,10 +22,11 @@ from sqlite_utils import Database
 from typing_extensions import Self
 
 from appliance import ledger, records
-from appliance.database import PAGE_BYTES, open_for_reading, open_for_writing, sentences
+from appliance.database import PAGE_BYTES, open_for_writing, sentences
 from appliance.errors import StoreError
-from appliance.ledger import Accounts, BudgetState, LedgerRow, Reported
+from appliance.ledger import Accounts, Reported
 from appliance.messages import Reply, RequestKey
+from appliance.reader import IN_FORCE, StoredPolicy
 
 _log = logging.getLogger(__name__)
 
@@ -43,30 +43,6 @@ _FIRST_RETRY_S = 0.05
 _LAST_RETRY_S = 2.0
 _CHANGE_TIMEOUT_S = 10.0
 _WAL_BYTES = 4 * 2**20
-_PAGE_OF_ROWS = 500
-_IN_FORCE = "replaced_s IS NULL AND removed_s IS NULL"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StoredPolicy:
-    """A policy as it was accepted, and what became of it. Times in seconds since the epoch."""
-
-    tenant: str
-    version: int
-    source: str
-    """The document's own text."""
-    digest: str
-    """The SHA-256 of the text, in hexadecimal."""
-    accepted_s: float
-    replaced_s: float | None
-    removed_s: float | None
-
-    @property
-    def in_force(self) -> bool:
-        return self.replaced_s is None and self.removed_s is None
-
-
-_POLICY_COLUMNS = ", ".join(field.name for field in fields(StoredPolicy))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -391,13 +367,13 @@ def _file_bytes(db: Database) -> int:
 def _save_policy(db: Database, *, policy: StoredPolicy) -> None:
     with db.atomic():
         in_force = db.execute(
-            f"SELECT version, digest FROM policies WHERE tenant = ? AND {_IN_FORCE}",  # noqa: S608
+            f"SELECT version, digest FROM policies WHERE tenant = ? AND {IN_FORCE}",  # noqa: S608
             [policy.tenant],
         ).fetchone()
         if in_force == (policy.version, policy.digest):
             return
         db.execute(
-            f"UPDATE policies SET replaced_s = ? WHERE tenant = ? AND {_IN_FORCE}",  # noqa: S608
+            f"UPDATE policies SET replaced_s = ? WHERE tenant = ? AND {IN_FORCE}",  # noqa: S608
             [policy.accepted_s, policy.tenant],
         )
         db.table("policies").insert(asdict(policy))
@@ -406,7 +382,7 @@ def _save_policy(db: Database, *, policy: StoredPolicy) -> None:
 def _remove_policy(db: Database, *, tenant: str, now_s: float) -> None:
     with db.atomic():
         db.execute(
-            f"UPDATE policies SET removed_s = ? WHERE tenant = ? AND {_IN_FORCE}",  # noqa: S608
+            f"UPDATE policies SET removed_s = ? WHERE tenant = ? AND {IN_FORCE}",  # noqa: S608
             [now_s, tenant],
         )
 
@@ -416,107 +392,3 @@ def _save_command(db: Database, *, name: str, value: str | None) -> None:
         db.execute("DELETE FROM commands WHERE name = ?", [name])
         if value is not None:
             db.table("commands").insert({"name": name, "value": value})
-
-
-class Reader:
-    """Reads the database while the writer works, by a read-only connection of its own.
-
-    One thread at a time may use it. Making one raises StoreError where there is no database, and
-    so does every method where it cannot be read.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._connection = open_for_reading(path).conn
-        self._connection.row_factory = sqlite3.Row
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._connection.close()
-
-    def find(self, key: RequestKey) -> Reply | None:
-        """What a request came to when it was last logged, None where it was not."""
-        rows = self._rows(
-            "SELECT * FROM inferences WHERE tenant = ? AND digest = ?"
-            " AND correlation IS ? AND packet_id IS ? ORDER BY rowid DESC LIMIT 1",
-            key.tenant,
-            key.digest,
-            key.correlation,
-            key.packet_id,
-        )
-        return records.reply_of(rows[0]) if rows else None
-
-    def inferences(
-        self, *, tenant: str | None = None, since_s: float | None = None, limit: int | None = None
-    ) -> Iterator[Reply]:
-        """What was logged, by time of arrival: all of it, or the newest `limit`.
-
-        `since_s` is in seconds since the epoch. No transaction stays open between two replies, so
-        that a slow reader does not make the write-ahead log grow.
-        """
-        of_tenant, given = ("", ()) if tenant is None else ("tenant = ? AND", (tenant,))
-        after = (-math.inf if since_s is None else since_s, 0)
-        if limit is not None:
-            next_older = self._rows(
-                f"SELECT arrived_s, rowid FROM inferences WHERE {of_tenant} arrived_s >= ?"  # noqa: S608
-                " ORDER BY arrived_s DESC, rowid DESC LIMIT 1 OFFSET ?",
-                *given,
-                after[0],
-                limit,
-            )
-            after = tuple(next_older[0]) if next_older else after
-        return map(records.reply_of, islice(self._rows_after(after, of_tenant, given), limit))
-
-    def ledger(self, *, period_s: int, since_s: float = 0.0) -> list[LedgerRow]:
-        """What every account came to, by periods of whole hours, oldest first."""
-        rows = self._rows(ledger.select_rows(period_s), int(since_s))
-        return [LedgerRow(**dict(row)) for row in rows]
-
-    def budgets(self) -> list[BudgetState]:
-        """How the budgets stood when they were last written."""
-        return ledger.budget_states(self._rows(ledger.SELECT_BUDGETS))
-
-    def command(self, name: str) -> str | None:
-        """What a fleet manager last said, None for nothing."""
-        rows = self._rows("SELECT value FROM commands WHERE name = ?", name)
-        return rows[0]["value"] if rows else None
-
-    def policies(self) -> list[StoredPolicy]:
-        """The policies in force, one a tenant."""
-        return self._policies(f"{_IN_FORCE} ORDER BY tenant")
-
-    def history(self, tenant: str) -> list[StoredPolicy]:
-        """All that a tenant ever had, oldest first."""
-        return self._policies("tenant = ? ORDER BY id", tenant)
-
-    def known_tenants(self) -> frozenset[str]:
-        """Who ever had a policy, in force or not."""
-        return frozenset(row[0] for row in self._rows("SELECT DISTINCT tenant FROM policies"))
-
-    def _policies(self, where: str, *values: object) -> list[StoredPolicy]:
-        rows = self._rows(f"SELECT {_POLICY_COLUMNS} FROM policies WHERE {where}", *values)  # noqa: S608
-        return [StoredPolicy(**dict(row)) for row in rows]
-
-    def _rows_after(
-        self, after: tuple[float, int], of_tenant: str, given: tuple[str, ...]
-    ) -> Iterator[sqlite3.Row]:
-        while page := self._rows(
-            f"SELECT *, rowid FROM inferences WHERE {of_tenant} (arrived_s, rowid) > (?, ?)"  # noqa: S608
-            " ORDER BY arrived_s, rowid LIMIT ?",
-            *given,
-            *after,
-            _PAGE_OF_ROWS,
-        ):
-            yield from page
-            after = (page[-1]["arrived_s"], page[-1]["rowid"])
-
-    def _rows(self, statement: str, *values: object) -> list[sqlite3.Row]:
-        with sentences("read", self._path):
-            return self._connection.execute(statement, values).fetchall()

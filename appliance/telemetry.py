@@ -87,6 +87,8 @@ class TenantTelemetry:
     spent_mj: float
     """What its stages were charged, by the meter as far as it saw them."""
     budget: BudgetTelemetry | None
+    mode: str | None
+    """The mode that it is in, None for the policy itself."""
     device_budget: BudgetTelemetry | None
     """What this tenant may still spend of the device's budget."""
     queue_length: int
@@ -125,6 +127,7 @@ class TenantAccount:
     spent_j: float
     own: Balance | None
     of_device: Balance | None
+    mode: str | None
 
 
 @dataclass(kw_only=True, slots=True)
@@ -179,6 +182,7 @@ class Window:
             energy_source=next((s for s, _ in self.sources.most_common(1)), "modelled"),
             spent_mj=round(account.spent_j * 1e3, 6),
             budget=BudgetTelemetry.of(account.own),
+            mode=account.mode,
             device_budget=BudgetTelemetry.of(account.of_device),
             queue_length=queue_length,
         )

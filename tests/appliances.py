@@ -43,6 +43,7 @@ def settings_for(broker: Mosquitto, folder: Path, **overrides: object) -> Settin
         "conditions": folder / "conditions",
         "database": folder / "delen.db",
         "threads": 1,
+        "meter": "modelled",
     }
     return read_settings(**{**values, **overrides})
 
@@ -98,7 +99,10 @@ class ApplianceProcess:
 
     def start(self) -> None:
         """Starts it and returns once it is online."""
-        names = ("appliance_id", "mqtt_host", "mqtt_port", "topic_prefix", "threads")
+        names = (
+            "appliance_id", "mqtt_host", "mqtt_port", "topic_prefix", "threads", "meter",
+            "tegrastats",
+        )  # fmt: skip
         paths = ("engines", "conditions", "database")
         environment = {
             f"DELEN_{name.upper()}": str(getattr(self._settings, name)) for name in names

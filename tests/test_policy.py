@@ -50,8 +50,6 @@ def test_the_full_document_is_read_in_si() -> None:
 def test_what_is_not_acted_on_yet_is_named() -> None:
     assert parse_policy(FULL).not_in_force() == [
         "bounds.agreement",
-        "modes",
-        "adapt",
         "goal",
     ]
 

@@ -22,8 +22,8 @@ from PIL import Image
 from appliance.broker import Mosquitto
 from appliance.client import Client
 from appliance.messages import REPLY, Rejection, Reply, Result
+from appliance.reader import Reader
 from appliance.settings import Settings
-from appliance.store import Reader
 from tests.appliances import (
     WAIT_S,
     ApplianceProcess,
@@ -332,10 +332,10 @@ def test_an_empty_push_removes_the_policy(client: Client) -> None:
 
 
 def test_what_is_not_yet_in_force_is_named_in_the_state(client: Client) -> None:
-    state = push(client, POLICY.replace("version: 1", "version: 2") + "modes: {saver: {}}")
+    state = push(client, POLICY.replace("version: 1", "version: 2") + "bounds: {agreement: 99%}")
 
     assert state.version == 2
-    assert state.not_in_force == ("modes",)
+    assert state.not_in_force == ("bounds.agreement",)
 
 
 def test_the_policy_in_force_survives_a_restart(settings: Settings) -> None:

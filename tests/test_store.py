@@ -19,8 +19,9 @@ from sqlite_utils import Database
 from appliance.errors import StoreError
 from appliance.messages import Candidate, Rejection, Reply, RequestKey, Result
 from appliance.migrations import MIGRATIONS
+from appliance.reader import Reader
 from appliance.records import REPLY_COLUMNS
-from appliance.store import UNACKNOWLEDGED_RECORDS, Reader, Store
+from appliance.store import UNACKNOWLEDGED_RECORDS, Store
 from tests.waiting import wait_until
 
 NOW_S = 1_790_000_000.0

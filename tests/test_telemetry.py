@@ -50,7 +50,7 @@ REJECTION = Rejection(
 
 
 BALANCE = Balance(energy_j=10.0, per_s=60.0, left_j=2.5, ends_in_s=30.0)
-ACCOUNT = TenantAccount(spent_j=0.3, own=BALANCE, of_device=None)
+ACCOUNT = TenantAccount(spent_j=0.3, own=BALANCE, of_device=None, mode="saver")
 
 
 def test_a_window_counts_exits_rejections_energy_and_percentiles() -> None:

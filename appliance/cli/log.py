@@ -18,9 +18,9 @@ from rich.text import Text
 
 from appliance.messages import REPLY, Reply, Result
 from appliance.quantities import Dimension, QuantityError, parse_quantity
+from appliance.reader import Reader
 from appliance.records import REPLY_COLUMNS, row_of
 from appliance.settings import read_settings
-from appliance.store import Reader
 
 TABLE_ROWS = 50
 """How many of the newest a table shows, where no limit is given."""

@@ -25,8 +25,8 @@ from appliance.ledger import DAY_S, HOUR_S
 from appliance.power.meters import AUTO, METERS, MODELLED, MeterOptions, Search
 from appliance.power.protocol import Reading
 from appliance.power.tegrastats_line import Line, read_log
+from appliance.reader import Reader
 from appliance.settings import read_settings
-from appliance.store import Reader
 
 _BAR_CELLS = 30
 
