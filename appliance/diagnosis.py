@@ -25,17 +25,24 @@ from appliance.client import Client
 from appliance.connection import BrokerAddress
 from appliance.document import parse_document
 from appliance.engine import Engine
-from appliance.errors import BrokerError, DelenError, EngineError, Faulty, InvalidDocument
+from appliance.errors import (
+    BrokerError,
+    DelenError,
+    EngineError,
+    Faulty,
+    InvalidDocument,
+    MeterError,
+)
 from appliance.executor import Executor
 from appliance.plan import compile_plan
 from appliance.policy import read_policy
+from appliance.power.meters import METERS, MeterOptions, Search
 from appliance.reader import Reader
 from appliance.settings import Settings, read_settings, unknown_variables
 
 OLDEST_PYTHON = (3, 10)
 BROKER_TIMEOUT_S = 3.0
 WARM_UP_RUNS = 16
-SYSFS = Path("/sys")
 SBIN = ("/usr/sbin", "/usr/local/sbin")
 """Where Debian keeps the broker: not on an ordinary user's path."""
 
@@ -78,7 +85,7 @@ def _wrong(subject: str, detail: str, advice: str = "") -> Finding:
 
 def diagnose() -> Iterator[Finding]:
     """Looks at everything, one finding after the other; whatever is wrong becomes a finding."""
-    for check in (python, onnx_runtime, tensorrt, pycuda, jtop, torch, mosquitto, meters):
+    for check in (python, onnx_runtime, tensorrt, pycuda, jtop, torch, mosquitto):
         yield from _safely(check.__name__, check)
     try:
         settings = read_settings()
@@ -87,7 +94,7 @@ def diagnose() -> Iterator[Finding]:
         yield _wrong("settings", sentences, "correct them: what they name was not looked at")
         return
     yield from _safely("settings", variables)
-    for check_named in (broker, engines, conditions, database):
+    for check_named in (meters, broker, engines, conditions, database):
         yield from _safely(check_named.__name__, partial(check_named, settings))
 
 
@@ -126,7 +133,7 @@ def pycuda() -> Iterator[Finding]:
 
 
 def jtop() -> Iterator[Finding]:
-    use = "this release has no measured meters yet"
+    use = "one of the meters needs it"
     yield _library("jtop", distribution="jetson-stats", use=use)
 
 
@@ -164,25 +171,6 @@ def mosquitto() -> Iterator[Finding]:
     yield _ok("mosquitto", shown.stdout.partition("\n")[0].removeprefix("mosquitto version "))
 
 
-# Where power readings could come from.
-
-
-def meters(sysfs: Path = SYSFS) -> Iterator[Finding]:
-    """The modelled meter, and the measuring ones that could be made use of on this machine."""
-    yield _ok("meter modelled", "energies are those of the engines' profiles")
-    names = sysfs.glob("class/hwmon/hwmon*/name")
-    yield _meter("tegrastats", is_visible=shutil.which("tegrastats") is not None)
-    yield _meter("ina3221", is_visible=any(n.read_text().strip() == "ina3221" for n in names))
-    yield _meter("rapl", is_visible=(sysfs / "class/powercap/intel-rapl:0/energy_uj").exists())
-
-
-def _meter(name: str, *, is_visible: bool) -> Finding:
-    unread = "this release has no measured meters yet"
-    if is_visible:
-        return _ok(f"meter {name}", f"visible here, but not read: {unread}")
-    return _missing(f"meter {name}", f"not visible here; {unread}")
-
-
 # What the settings name.
 
 
@@ -194,6 +182,28 @@ def variables() -> Iterator[Finding]:
         yield Finding(subject="settings", state=State.WRONG, detail=sentence, advice=advice)
     if not sentences:
         yield _ok("settings", "can be read, each of them")
+
+
+def meters(settings: Settings, sysfs: Path = Path("/sys")) -> Iterator[Finding]:
+    """Each meter, asked for one reading."""
+    options = MeterOptions(
+        interval_s=settings.meter_interval, tegrastats=settings.tegrastats, sysfs=sysfs
+    )
+    for name in METERS:
+        yield _meter(name, options)
+    yield _ok("meter modelled", "energies are those of the engines' profiles")
+
+
+def _meter(name: str, options: MeterOptions) -> Finding:
+    readings = Search(name=name, options=options).readings()
+    try:
+        reading = next(readings)
+    except MeterError as error:
+        return _missing(f"meter {name}", str(error).removeprefix(f"{name}: "))
+    finally:
+        readings.close()
+    total = " + ".join(reading.total_of)
+    return _ok(f"meter {name}", f"{reading.total_w:.2f} W ({total})")
 
 
 def broker(settings: Settings) -> Iterator[Finding]:

@@ -15,7 +15,9 @@ IDLE, UNATTRIBUTED = "$idle", "$unattributed"
 IDLE_SLICES = 300
 """How many of the last slices without work make the idle baseline: half a minute at 10 Hz."""
 
-FEWEST_IDLE_SLICES = 3
+FEWEST_IDLE_SLICES = 10
+"""From how many of them on the baseline is known: from a second at 10 Hz."""
+
 CALIBRATION_TIME_S = 10.0
 """How much working time the ratio of measured to modelled energy looks back on."""
 

@@ -69,6 +69,9 @@ def _onnx(engine: Engine, threads: int | None) -> Backend:
 SHORTEST_GAP_S = 0.5
 """No less may lie between two readings before the time between counts as not measured."""
 
+BASELINE_TIMEOUT_S = 3.0
+BASELINE_POLL_S = 0.05
+
 DEVICE_BUDGET = "device_budget"
 """What the command is kept as that changes the device's budget."""
 
@@ -183,6 +186,7 @@ class Service:
             self._restore_budgets()
             parts.enter_context(self._loop)
             parts.enter_context(self._sampler)
+            self._wait_for_idle_baseline()
             self._restore_policies()
             self._load_conditions()
             parts.enter_context(self._intake)
@@ -287,6 +291,14 @@ class Service:
     def _take_reading(self, reading: Reading) -> None:
         """Called by the meter's thread; what it says is dealt with between two stages."""
         self._loop.post(partial(self._account_for, reading))
+
+    def _wait_for_idle_baseline(self) -> None:
+        """Lets the meter see the machine idle, which it may not be again for long."""
+        ends_s = time.monotonic() + BASELINE_TIMEOUT_S
+        while self._sampler.may_read() and time.monotonic() < ends_s:
+            if self._loop.call(lambda: self._energy.idle_w) is not None:
+                return
+            time.sleep(BASELINE_POLL_S)
 
     def _account_for(self, reading: Reading) -> None:
         self._energy.sample(reading.time_s, reading.total_w, reading.total_of)

@@ -20,6 +20,7 @@ from appliance.store import Store
 from tests.appliances import settings_for
 from tests.conftest import StartBroker
 from tests.engines import tiny_engine
+from tests.power.test_sensors import ORIN_NANO_RAILS, write
 
 POLICY = "tenant: gate\nversion: 1\nengine: tiny\n"
 
@@ -235,25 +236,22 @@ def test_a_database_in_a_folder_that_does_not_exist_is_wrong(settings: Settings)
     assert "DELEN_DATABASE" in finding.advice
 
 
-def test_power_sensors_that_can_be_seen_are_said_to_be_unread(tmp_path: Path) -> None:
-    hwmon, rapl = tmp_path / "class/hwmon/hwmon1", tmp_path / "class/powercap/intel-rapl:0"
-    for folder, file, text in ((hwmon, "name", "ina3221\n"), (rapl, "energy_uj", "1\n")):
-        folder.mkdir(parents=True)
-        (folder / file).write_text(text)
+def test_each_meter_that_works_tells_what_it_reads_now(settings: Settings, tmp_path: Path) -> None:
+    write(tmp_path, ORIN_NANO_RAILS)
 
-    findings = {finding.subject: finding for finding in diagnosis.meters(tmp_path)}
+    findings = {f.subject: f for f in diagnosis.meters(settings, sysfs=tmp_path)}
 
     assert findings["meter modelled"].state is State.OK
-    for name in ("meter ina3221", "meter rapl"):
-        assert findings[name].state is State.OK
-        assert "not read" in findings[name].detail
+    assert findings["meter ina3221"].state is State.OK
+    assert findings["meter ina3221"].detail == "4.67 W (VDD_IN)"
 
 
-def test_power_sensors_that_are_not_there_are_missing(tmp_path: Path) -> None:
-    findings = {finding.subject: finding for finding in diagnosis.meters(tmp_path)}
+def test_a_meter_that_does_not_work_says_why(settings: Settings, tmp_path: Path) -> None:
+    findings = {f.subject: f for f in diagnosis.meters(settings, sysfs=tmp_path)}
 
     assert findings["meter ina3221"].state is State.MISSING
     assert findings["meter rapl"].state is State.MISSING
+    assert "sysfs" in findings["meter rapl"].detail
 
 
 def test_a_missing_mosquitto_comes_with_the_command_that_installs_it(

@@ -109,7 +109,14 @@ def _complain_of_silence(scene: Scene) -> None:
 
 def _print_summary(scene: Scene, table: RenderableType, console: Console, *, as_json: bool) -> None:
     if as_json:
-        print(json.dumps({name: findings(tally) for name, tally in scene.tallies.items()}))
+        print(
+            json.dumps(
+                {
+                    name: {**findings(tally), "ran_out_s": scene.ran_out_s.get(name)}
+                    for name, tally in scene.tallies.items()
+                }
+            )
+        )
     elif console.is_terminal:
         console.print(table)
     else:
@@ -135,6 +142,7 @@ def _findings(tally: Tally) -> dict[str, Any]:
         "bound_kept": _rounded(tally.bound_kept),
         "accuracy": _rounded(tally.accuracy),
         "energy_j": round(tally.energy_j, 6),
+        "over_budget": tally.over_budget,
     }
 
 

@@ -25,7 +25,7 @@ WELL_KEPT, MOSTLY_KEPT = 0.99, 0.9
 
 LEGEND = (
     "gate: as deep as the time allows · meter: the cheapest exit that keeps the floor\n"
-    "garden: deeper until it is 95% sure, while the energy lasts · mJ: of one answer"
+    "garden: deeper until it is 95% sure, while its budget lasts · mJ: of one answer\n"
 )
 
 
@@ -39,13 +39,18 @@ def table_of(scene: Scene, now_s: float, duration_s: float) -> RenderableType:
     changed = scene.changed_s is not None
     for change in scene.changes:
         tally = scene.tallies[change.tenant]
-        table.add_row(_tenant(change.tenant, tally))
+        table.add_row(
+            _tenant(change.tenant, tally), _joules(tally, scene.ran_out_s.get(change.tenant))
+        )
         _add_policy(table, change.before, tally, in_force=not changed)
         if changed:
             _add_policy(table, change.after, tally, in_force=True)
         table.add_section()
     return Group(
-        _headline(scene), _progress(scene, now_s, duration_s), table, Text(f"\n{LEGEND}", "dim")
+        _headline(scene),
+        _progress(scene, now_s, duration_s),
+        table,
+        Text(f"\n{LEGEND}joules by {scene.meter}", "dim"),
     )
 
 
@@ -93,6 +98,13 @@ def _tenant(name: str, tally: TenantTally) -> Text:
     text.append(" answered", "dim")
     if tally.total.rejected:
         text.append(f", {tally.total.rejected} rejected", "red")
+    return text
+
+
+def _joules(tally: TenantTally, ran_out_s: float | None) -> Text:
+    text = Text(f"{tally.total.energy_j:.2f} J", "bold")
+    if ran_out_s is not None:
+        text.append(f"  out {ran_out_s:.0f} s", "bold red")
     return text
 
 

@@ -17,6 +17,9 @@ REHEARSAL = "rehearsal"
 CONFIDENT = 0.95
 """How sure the garden wants an answer to be before it saves the energy of another stage."""
 
+RUNS_OUT = 0.4
+"""The garden's budget, as a part of what it spent in the first half: it will not last."""
+
 LEEWAY = 1.2
 """How far the gate's first bound may lie above the median response time of the whole network."""
 
@@ -29,13 +32,15 @@ CHEAPEST = "exit >= 0"
 _DIMENSIONS = {
     "response_time": Dimension.TIME,
     "accuracy": Dimension.RATIO,
-    "energy": Dimension.ENERGY,
+    "confidence": Dimension.RATIO,
+    "budget": Dimension.ENERGY,
 }
+_FLOORS = ("accuracy", "confidence")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DemoPolicy:
-    """One policy of one tenant: a single bound, in SI, at most one condition, and a priority."""
+    """One policy of one tenant: a bound or a budget, in SI, at most one condition, a priority."""
 
     tenant: str
     version: int
@@ -51,16 +56,19 @@ class DemoPolicy:
             "tenant": self.tenant,
             "version": self.version,
             "engine": self.engine,
-            "bounds": {self.metric: self.bound},
             "priority": self.priority,
         }
+        if self.metric == "budget":
+            document["budget"] = {"energy": self.bound, "per": "1h", "exhausted": "degrade"}
+        elif self.metric != "confidence":
+            document["bounds"] = {self.metric: self.bound}
         if self.exit_when is not None:
             document["exit_when"] = self.exit_when
         return json.dumps(document).encode()
 
     def words(self) -> str:
         """The policy's bound as a table shows it: `response time ≤ 8.5 ms`."""
-        sign = "≥" if self.metric == "accuracy" else "≤"
+        sign = "≥" if self.metric in _FLOORS else "≤"
         value = format_quantity(self.bound, _DIMENSIONS[self.metric])
         return f"{self.metric.replace('_', ' ')} {sign} {value}"
 
@@ -75,6 +83,12 @@ class Change:
     @property
     def tenant(self) -> str:
         return self.before.tenant
+
+    def after_spending(self, spent_j: float) -> Change:
+        """The same, its budget chosen by what was spent so far; others are not changed by that."""
+        if self.after.metric != "budget" or spent_j <= 0.0:
+            return self
+        return replace(self, after=replace(self.after, bound=_rounded(RUNS_OUT * spent_j, round)))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -125,11 +139,11 @@ def _meter(engine: Engine) -> Change:
 
 
 def _garden(engine: Engine) -> Change:
-    """A camera in a garden has the sun, and then a battery: the energy of the first exit."""
-    energies_j = engine.energy_to_j[_deepest_exit(engine)], engine.energy_to_j[0]
-    full_j, least_j = (_rounded(_known(engine, "energy", j), math.ceil) for j in energies_j)
+    """A camera in a garden has the sun, and then a battery, which runs out."""
+    some_j = _known(engine, "energy", engine.energy_to_j[-1])
     confident = f"confidence >= {CONFIDENT:g}"
-    return _change(engine, "garden", "energy", full_j, least_j, exit_when=confident)
+    change = _change(engine, "garden", "confidence", CONFIDENT, some_j, exit_when=confident)
+    return replace(change, after=replace(change.after, metric="budget"))
 
 
 def _change(  # noqa: PLR0913 - the parts of a policy

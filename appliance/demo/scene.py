@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import secrets
+import shlex
+import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -24,7 +26,9 @@ from appliance.demo.rehearsal import rehearse
 from appliance.demo.sensor import LabelledFrame, Sensor, frames_of
 from appliance.demo.tally import TenantTally
 from appliance.engine import Engine
+from appliance.errors import MeterError
 from appliance.messages import Reply
+from appliance.power.meters import AUTO, MeterOptions, Search
 
 APPLIANCE = "demo"
 FLEET_MANAGER = "fleet-manager"
@@ -52,6 +56,10 @@ class Scene:
         """Frames per second and sensor."""
         self.changed_s: float | None = None
         """When the second policies were in force, in seconds since the sensors started."""
+        self.ran_out_s: dict[str, float] = {}
+        """When tenants' budgets were first seen to be spent."""
+        self.meter = ""
+        """What the joules are measured by, in words."""
         exits = len(engine.stages)
         self.tallies = {tenant: TenantTally(exits=exits) for tenant in TENANTS}
         self._replies: SimpleQueue[tuple[str, Reply, str]] = SimpleQueue()
@@ -64,7 +72,8 @@ class Scene:
         users = (APPLIANCE, FLEET_MANAGER, REHEARSAL, *TENANTS)
         self._passwords = {user: secrets.token_urlsafe(16) for user in users}
         with ExitStack() as parts:
-            self._broker, self._appliance = self._start(parts)
+            self.meter, meter = choose_meter()
+            self._broker, self._appliance = self._start(parts, meter)
             self._fleet_manager = FleetManager(
                 parts.enter_context(self._client(FLEET_MANAGER)), self._appliance
             )
@@ -78,12 +87,12 @@ class Scene:
             self._parts = parts.pop_all()
         return self
 
-    def _start(self, parts: ExitStack) -> tuple[Mosquitto, Appliance]:
+    def _start(self, parts: ExitStack, meter: Mapping[str, str]) -> tuple[Mosquitto, Appliance]:
         folder = Path(parts.enter_context(TemporaryDirectory(prefix="delen-demo-")))
         broker = Mosquitto(folder=folder / "broker", users=self._passwords, acl=acl())
         parts.enter_context(broker)
         settings = _settings(self.engine, folder, broker, self._passwords[APPLIANCE])
-        appliance = Appliance(APPLIANCE, folder=folder, settings=settings)
+        appliance = Appliance(APPLIANCE, folder=folder, settings={**settings, **meter})
         return broker, parts.enter_context(appliance)
 
     def _client(self, user: str) -> Client:
@@ -125,11 +134,19 @@ class Scene:
             sensor.start()
         while (now_s := time.monotonic() - started_s) < duration_s and not stop.is_set():
             if self.changed_s is None and now_s >= duration_s / 2:
+                self.changes = tuple(
+                    change.after_spending(self.tallies[change.tenant].total.energy_j)
+                    for change in self.changes
+                )
                 self._fleet_manager.put_in_force([change.after for change in self.changes])
                 self.changed_s = now_s
             self._take_replies(started_s + min(now_s + TICK_S, duration_s))
             self._appliance.check()
-            yield time.monotonic() - started_s
+            now_s = time.monotonic() - started_s
+            for tenant, tally in self.tallies.items():
+                if tally.total.over_budget:
+                    self.ran_out_s.setdefault(tenant, now_s)
+            yield now_s
 
     def settle(self) -> None:
         """Stops the sensors and waits a little for the replies that are still on their way."""
@@ -159,6 +176,22 @@ class Scene:
             self.tallies[tenant].take(reply, true_label=label)
         for sensor in self._sensors:
             self.tallies[sensor.tenant].sent = sensor.sent
+
+
+def choose_meter() -> tuple[str, dict[str, str]]:
+    """This machine's own meter in words and settings, else the stand-in that follows the load."""
+    search = Search(name=AUTO, options=MeterOptions())
+    readings = search.readings()
+    try:
+        next(readings)
+    except MeterError:
+        command = [sys.executable, "-m", "appliance.demo.tegrastats", "--board", "orin-nano"]
+        settings = {"METER": "tegrastats", "TEGRASTATS": shlex.join(command)}
+        return "a stand-in for tegrastats that follows the load", settings
+    finally:
+        readings.close()
+    name = AUTO if search.meter is None else search.meter.name
+    return name, {"METER": name}
 
 
 def acl() -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from appliance.messages import Reply, Result
+from appliance.plan import StoppedBy
 
 
 @dataclass(kw_only=True)
@@ -21,6 +22,8 @@ class Tally:
     """Answers within every bound of the policy that was in force for them."""
     right: int = 0
     energy_j: float = 0.0
+    over_budget: int = 0
+    """Answers that a budget kept from going deeper."""
     response_times_s: list[float] = field(default_factory=list)
 
     def take(self, reply: Reply, *, true_label: str) -> None:
@@ -33,6 +36,7 @@ class Tally:
         self.kept += not reply.unmet
         self.right += reply.label == true_label
         self.energy_j += (reply.energy_mj or 0.0) * 1e-3
+        self.over_budget += reply.stopped_by == StoppedBy.BUDGET.value
         self.response_times_s.append(reply.response_time_ms * 1e-3)
 
     @property

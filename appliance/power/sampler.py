@@ -77,6 +77,10 @@ class Sampler:
         if self._thread.is_alive():
             self._thread.join(_JOIN_S)
 
+    def may_read(self) -> bool:
+        """Whether there is a meter that is being read, or still looked for."""
+        return self._name != MODELLED and self._failure is None
+
     def status(self) -> MeterStatus:
         """How the meter fares now; may be asked from any thread."""
         latest, failure = self._latest, self._failure
