@@ -169,6 +169,10 @@ class Energy:
         ratio = self._ratio(engine)
         return 1.0 if ratio is None else ratio
 
+    def lacks_calibration(self, engine: str) -> bool:
+        """Whether a meter that knows the idle machine has not seen enough of an engine yet."""
+        return self.idle_w is not None and self._calibrations[engine].ratio() is None
+
     def of(self, runs: Iterable[StageRun]) -> tuple[float | None, EnergySource]:
         """What some runs of one engine have cost so far in joules, and how that is known.
 

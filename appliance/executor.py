@@ -56,6 +56,19 @@ class Executor:
                     times.observe(stage, self._clock() - started_s)
                 features = following[0] if following else None
 
+    def exercise(self, engine: Engine, *, seconds: float) -> None:
+        """Runs an empty input through the stages for a while, so that a meter sees their cost."""
+        backend = self._backends[engine.name]
+        empty = np.zeros((1, *engine.input.shape), engine.input.dtype)
+        ends_s = self._clock() + seconds
+        while self._clock() < ends_s:
+            features = backend.feed(empty)
+            for stage in range(len(engine.stages)):
+                started_s = self._clock()
+                _, following = backend.run(stage, [features])
+                self.tenancy.exercised(engine, stage, started_s, self._clock())
+                features = following[0] if following else None
+
     def step(self, task: Task) -> None:
         """Runs the next stage and decides: afterwards `stopped_by` is set, or the task goes on.
 

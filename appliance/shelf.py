@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,10 @@ from appliance.loop import ExecutorLoop
 _log = logging.getLogger(__name__)
 
 WARM_UP_RUNS = 16
+
+CALIBRATION_TIMEOUT_S = 2.0
+CALIBRATION_PIECE_S = 0.05
+"""How long a piece of it holds up other engines' stages."""
 
 
 class EngineShelf:
@@ -44,9 +49,19 @@ class EngineShelf:
             backend = self._loop.enter(self._new_backend(engine))
             self._executor.add(engine, backend)
             self._loop.call(lambda: self._executor.warm_up(engine, runs=WARM_UP_RUNS))
+            self._calibrate(engine)
             self._open[name] = engine
             _log.info("engine %s is open: %d exits", name, len(engine.stages))
         return engine
+
+    def _calibrate(self, engine: Engine) -> None:
+        """Where there is a meter, lets it see the stages at work before the first request."""
+        energy = self._executor.tenancy.energy
+        ends_s = time.monotonic() + CALIBRATION_TIMEOUT_S
+        while time.monotonic() < ends_s and self._loop.call(
+            lambda: energy.lacks_calibration(engine.name)
+        ):
+            self._loop.call(lambda: self._executor.exercise(engine, seconds=CALIBRATION_PIECE_S))
 
     def names(self) -> tuple[str, ...]:
         """The engines that are open."""

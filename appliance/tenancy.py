@@ -58,6 +58,17 @@ class Tenancy:
         task.runs.append(run)
         self.energy.ran(run)
 
+    def exercised(self, engine: Engine, stage: int, started_s: float, ended_s: float) -> None:
+        """Notes that a stage ran for nobody, so that a meter sees what it costs."""
+        run = StageRun(
+            tenant=None,
+            engine=engine.name,
+            modelled_j=engine.stages[stage].energy_j,
+            started_s=started_s,
+            ended_s=ended_s,
+        )
+        self.energy.ran(run)
+
     def worked(self, started_s: float, ended_s: float) -> None:
         """Notes that the appliance worked for itself: a time that is no tenant's, nor idle."""
         run = StageRun(
