@@ -251,7 +251,7 @@ def _run_stages(engine: Engine, threads: int | None) -> tuple[float, ...]:
     with OnnxBackend(engine, threads=threads) as backend:
         executor.add(engine, backend)
         executor.warm_up(engine, runs=WARM_UP_RUNS)
-        return executor.stage_times_s(engine)
+        return tuple(executor.times(engine).careful_s)
 
 
 def conditions(settings: Settings) -> Iterator[Finding]:

@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from appliance.backends.protocol import Backend
+from appliance.backends.protocol import Backend, Features
 from appliance.conditions import ExitMetrics
 from appliance.engine import Engine
 from appliance.errors import EngineError
-from appliance.plan import Plan
+from appliance.plan import Plan, StoppedBy, Wish
 from appliance.stage_times import StageTimes
 from appliance.task import Task
 from appliance.tenancy import Tenancy
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StageOutput:
+    """What a stage gave for each task of a batch: logits, shape (classes,), or why there are none.
+
+    `features` holds what each takes on to the next stage, None where there is none.
+    """
+
+    answers: Sequence[NDArray[np.float32] | EngineError]
+    features: Sequence[Features]
+    started_s: float
+    ended_s: float
 
 
 class Executor:
@@ -30,88 +44,130 @@ class Executor:
         self.plans: Mapping[str, Plan] = {}
         self.tenancy = Tenancy() if tenancy is None else tenancy
         self._clock = clock
-        self._backends: dict[str, Backend] = {}
-        self._times: dict[str, StageTimes] = {}
+        self._backends: dict[int, Backend] = {}
+        self._times: dict[int, StageTimes] = {}
 
     def add(self, engine: Engine, backend: Backend) -> None:
-        """Takes an engine into service; its backend must be open in the thread that calls step."""
-        self._backends[engine.name] = backend
-        self._times[engine.name] = StageTimes(engine)
+        """Takes an engine into service; its backend must be open in the thread that runs stages."""
+        self._backends[id(engine)] = backend
+        self._times[id(engine)] = StageTimes(engine)
 
-    def stage_times_s(self, engine: Engine) -> tuple[float, ...]:
-        """The estimated time of each stage, in seconds, as they stand now."""
-        return tuple(self._times[engine.name].estimates_s)
+    def remove(self, engine: Engine) -> None:
+        """Takes an engine out of service; no task of it may be left."""
+        del self._backends[id(engine)], self._times[id(engine)]
+
+    def times(self, engine: Engine) -> StageTimes:
+        """How long the stages of an engine in service take."""
+        return self._times[id(engine)]
 
     def warm_up(self, engine: Engine, *, runs: int) -> None:
         """Runs an empty input through every stage, so that the estimates are this machine's own."""
-        backend, times = self._backends[engine.name], self._times[engine.name]
-        empty = np.zeros((1, *engine.input.shape), engine.input.dtype)
         for run in range(runs):
-            features = backend.feed(empty)
-            for stage in range(len(engine.stages)):
-                started_s = self._clock()
-                _, following = backend.run(stage, [features])
+            for stage, started_s, ended_s in self._empty_run(engine):
                 # The first run allocates, and tells nothing of those after it.
                 if run > 0:
-                    times.observe(stage, self._clock() - started_s)
-                features = following[0] if following else None
+                    self.times(engine).observe(stage, ended_s - started_s)
 
     def exercise(self, engine: Engine, *, seconds: float) -> None:
         """Runs an empty input through the stages for a while, so that a meter sees their cost."""
-        backend = self._backends[engine.name]
-        empty = np.zeros((1, *engine.input.shape), engine.input.dtype)
         ends_s = self._clock() + seconds
         while self._clock() < ends_s:
-            features = backend.feed(empty)
-            for stage in range(len(engine.stages)):
-                started_s = self._clock()
-                _, following = backend.run(stage, [features])
-                self.tenancy.exercised(engine, stage, started_s, self._clock())
-                features = following[0] if following else None
+            for stage, started_s, ended_s in self._empty_run(engine):
+                self.tenancy.exercised(engine, stage, started_s, ended_s)
+
+    def _empty_run(self, engine: Engine) -> Iterator[tuple[int, float, float]]:
+        """Each stage as it runs on an empty input, with the moments of its start and end."""
+        backend = self._backends[id(engine)]
+        features = backend.feed(np.zeros((1, *engine.input.shape), engine.input.dtype))
+        for stage in range(len(engine.stages)):
+            started_s = self._clock()
+            _, following = backend.run(stage, [features])
+            yield stage, started_s, self._clock()
+            features = following[0] if following else None
 
     def step(self, task: Task) -> None:
-        """Runs the next stage and decides: afterwards `stopped_by` is set, or the task goes on.
+        """Runs the next stage of one task: afterwards `stopped_by` is set, or the task goes on.
 
         Raises EngineError where the stage fails or answers with what is no number.
         """
-        self._take_up_plan(task)
-        engine, stage = task.plan.engine, task.next_stage
-        times = self._times[engine.name]
-        started_s = self._clock()
-        if task.started_s is None:
-            task.started_s = started_s
-        backend = self._backends[engine.name]
-        features = backend.feed(task.features) if stage == 0 else task.features
-        logits, following = backend.run(stage, [features])
-        ended_s = self._clock()
-        times.observe(stage, ended_s - started_s)
-        self.tenancy.charge(task, stage, started_s, ended_s)
+        ((_, decision),) = self.take([task], self.run([task]))
+        if isinstance(decision, EngineError):
+            raise decision
+        if isinstance(decision, StoppedBy):
+            task.stopped_by = decision
 
-        answer = logits[0]
-        if not np.isfinite(answer).all():
-            raise EngineError(f"stage {stage} of {engine.name} answered with NaN or infinity")
-        task.features = following[0] if following else None
-        task.probabilities = softmax(answer)
+    def run(self, batch: Sequence[Task]) -> StageOutput:
+        """Runs the next stage for tasks that wait for the same one, and decides nothing yet.
+
+        Where it fails for several, it is run for each alone, to tell which of them it fails for.
+        """
+        for task in batch:
+            self._take_up_plan(task)
+        engine, stage = batch[0].plan.engine, batch[0].next_stage
+        backend = self._backends[id(engine)]
+        started_s = self._clock()
+        for task in batch:
+            if task.started_s is None:
+                task.started_s = started_s
+        items = [backend.feed(task.features) if stage == 0 else task.features for task in batch]
+        answers, features = _run_each(backend, stage, items)
+        return StageOutput(
+            answers=answers, features=features, started_s=started_s, ended_s=self._clock()
+        )
+
+    def take(
+        self, batch: Sequence[Task], output: StageOutput
+    ) -> list[tuple[Task, StoppedBy | Wish | EngineError]]:
+        """Takes in what a stage gave: for each task why it stops, what it wants, or its failure.
+
+        A task that was dealt with while the stage ran is charged for it, and left as it is.
+        """
+        engine, stage = batch[0].plan.engine, batch[0].next_stage
+        if not any(isinstance(answer, EngineError) for answer in output.answers):
+            duration_s = output.ended_s - output.started_s
+            self.times(engine).observe(stage, duration_s, size=len(batch))
+        decided: list[tuple[Task, StoppedBy | Wish | EngineError]] = []
+        for task, answer, features in zip(batch, output.answers, output.features, strict=True):
+            self.tenancy.charge(task, stage, output.started_s, output.ended_s)
+            if task.closed:
+                continue
+            task.features = features
+            if isinstance(answer, EngineError):
+                decided.append((task, answer))
+            elif not np.isfinite(answer).all():
+                sentence = f"stage {stage} of {engine.name} answered with NaN or infinity"
+                decided.append((task, EngineError(sentence)))
+            else:
+                decided.append((task, self._decide(task, answer, output.ended_s)))
+        return decided
+
+    def _decide(self, task: Task, logits: NDArray[np.float32], now_s: float) -> StoppedBy | Wish:
+        engine, stage = task.plan.engine, task.next_stage
+        stage_times_s = self.times(engine).careful_s
         energies_j = self.tenancy.stage_energies_j(engine)
         energy_j, task.energy_source = self.tenancy.energy.of(task.runs)
+        task.probabilities = softmax(logits)
         task.metrics = _metrics(
             engine,
             stage,
-            logits=answer,
+            logits=logits,
             probabilities=task.probabilities,
-            response_time_s=ended_s - task.request.received_s,
-            stage_times_s=times.estimates_s,
+            response_time_s=now_s - task.request.received_s,
+            stage_times_s=stage_times_s,
             energy_j=energy_j,
             stage_energies_j=energies_j,
         )
-        task.stopped_by = task.plan.stop(
+        decision = task.plan.decide(
             task.metrics,
-            stage_times_s=times.estimates_s,
+            stage_times_s=stage_times_s,
             stage_energies_j=energies_j,
             response_time_bound_s=task.response_time_bound_s,
-        ) or self.tenancy.budget_stop(task.plan, task.metrics, energies_j, ended_s)
-        if task.stopped_by is not None:
-            self.tenancy.answered(task, task.metrics, ended_s)
+        )
+        if isinstance(decision, Wish):
+            task.wish = decision
+            stop = self.tenancy.budget_stop(task.plan, task.metrics, energies_j, now_s)
+            return decision if stop is None else stop
+        return decision
 
     def _take_up_plan(self, task: Task) -> None:
         plan = self.plans.get(task.request.tenant)
@@ -119,6 +175,20 @@ class Executor:
         # the engine it came for, even where the tenant has moved to another or was removed.
         if plan is not None and plan.engine is task.plan.engine:
             task.plan = self.tenancy.in_mode(plan)
+
+
+def _run_each(
+    backend: Backend, stage: int, items: Sequence[Features]
+) -> tuple[Sequence[NDArray[np.float32] | EngineError], Sequence[Features]]:
+    try:
+        logits, features = backend.run(stage, items)
+    except EngineError as error:
+        if len(items) == 1:
+            return [error], [None]
+    else:
+        return list(logits), features or [None] * len(items)
+    alone = [_run_each(backend, stage, [item]) for item in items]
+    return [answers[0] for answers, _ in alone], [features[0] for _, features in alone]
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:

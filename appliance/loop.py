@@ -1,7 +1,8 @@
-"""The executor's thread: takes tasks in, runs their stages, hands over what is finished."""
+"""The executor's thread, and the one that keeps deadlines while it is in a stage."""
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -12,11 +13,9 @@ from typing import TypeVar
 
 from typing_extensions import Self
 
-from appliance.budgets import Balance
-from appliance.errors import Code, EngineError
-from appliance.executor import Executor
-from appliance.scheduler import Scheduler
+from appliance.dispatcher import Dispatcher
 from appliance.task import Task
+from appliance.tenancy import Tenancy
 
 T = TypeVar("T")
 
@@ -26,41 +25,44 @@ TICK_S = 0.5
 OWN_WORK_S = 0.001
 """From how much of it on, work of the appliance's own is told to those who measure energy."""
 
+LONGEST_WAIT_S = 60.0
+
 
 class ExecutorLoop:
-    """Owns the thread in which every stage runs, and the scheduler that it asks.
+    """Owns the thread in which every stage runs, and the dispatcher that it asks.
 
-    `finished` is called with a task that has its answer, `rejected` with one that gets none,
-    `unaffordable` with one for which a budget has no room, `tick` every half second and at the
-    end; all in this thread, which they must not hold up.
+    A second thread, the timekeeper, has tasks answered or turned away at their time where a stage
+    takes longer than was foreseen. One lock keeps the two apart; it is never held while a stage
+    runs. `tick` is called every half second and at the end, in the executor's thread, which it
+    must not hold up; so must not what the dispatcher calls.
     """
 
-    def __init__(  # noqa: PLR0913 - it is built in one place, by name
+    def __init__(
         self,
         *,
-        executor: Executor,
-        scheduler: Scheduler,
+        dispatcher: Dispatcher,
+        tenancy: Tenancy,
         clock: Callable[[], float],
-        finished: Callable[[Task], None],
-        rejected: Callable[[Task, Code, str], None],
-        unaffordable: Callable[[Task, Balance], None],
         tick: Callable[[], None],
     ) -> None:
-        self._executor = executor
-        self._scheduler = scheduler
+        self._dispatcher = dispatcher
+        self._tenancy = tenancy
         self._clock = clock
-        self._finished = finished
-        self._rejected = rejected
-        self._unaffordable = unaffordable
         self._tick = tick
         self._tick_due_s = clock() + TICK_S
         self._inbox: SimpleQueue[Task | Callable[[], None]] = SimpleQueue()
+        self._idle = True
         self._stopping = False
         self._contexts = ExitStack()
+        self._turn = threading.Condition(threading.RLock())
+        self._alarm_s = math.inf
+        self._ended = False
         self._thread = threading.Thread(target=self._run, name="executor")
+        self._timekeeper = threading.Thread(target=self._keep_time, name="timekeeper")
 
     def __enter__(self) -> Self:
         self._thread.start()
+        self._timekeeper.start()
         return self
 
     def __exit__(
@@ -71,17 +73,28 @@ class ExecutorLoop:
     ) -> None:
         self._inbox.put(self._stop)
         self._thread.join()
+        with self._turn:
+            self._ended = True
+            self._turn.notify()
+        self._timekeeper.join()
 
     def submit(self, task: Task) -> None:
-        """Queues a task; its outcome comes through `finished` or `rejected`."""
+        """Queues a task; what becomes of it is told by the dispatcher."""
         self._inbox.put(task)
 
     def post(self, work: Callable[[], None]) -> None:
-        """Has something done in the executor's thread, between two stages."""
-        self._inbox.put(work)
+        """Has something short done in the executor's thread, between two stages."""
+        self._inbox.put(lambda: self._locked(work))
 
     def call(self, work: Callable[[], T]) -> T:
-        """Does something in the executor's thread, between two stages, and waits for it."""
+        """Does something short in the executor's thread, between two stages, and waits for it."""
+        return self.occupy(lambda: self._locked(work))
+
+    def occupy(self, work: Callable[[], T]) -> T:
+        """Does something long in the executor's thread, and waits for it.
+
+        Deadlines are kept meanwhile, so that it must not touch what has to do with tasks.
+        """
         outcome: Future[T] = Future()
 
         def run() -> None:
@@ -95,84 +108,80 @@ class ExecutorLoop:
 
     def enter(self, context: AbstractContextManager[T]) -> T:
         """Enters something in the executor's thread, to be left there when the thread ends."""
-        return self.call(lambda: self._contexts.enter_context(context))
+        return self.occupy(lambda: self._contexts.enter_context(context))
+
+    def _locked(self, work: Callable[[], T]) -> T:
+        with self._turn:
+            return work()
 
     def _stop(self) -> None:
         self._stopping = True
+        self._locked(self._dispatcher.scheduler.answer_all)
 
     def _run(self) -> None:
         with self._contexts:
-            while not self._stopping or len(self._scheduler):
+            while not self._stopping or len(self._dispatcher.scheduler):
                 self._take_in()
-                task = self._scheduler.next()
-                if task is not None:
-                    self._step(task)
-            self._tick()
+                self._take_turn()
+            self._locked(self._tick)
+
+    def _take_turn(self) -> None:
+        with self._turn:
+            batch = self._dispatcher.decide()
+            if batch:
+                self._set_alarm()
+        self._idle = not batch
+        if batch:
+            output = self._dispatcher.run(batch)
+            with self._turn:
+                self._dispatcher.take(batch, output)
 
     def _take_in(self) -> None:
         """Empties the inbox, and waits for something where there is nothing to run."""
         self._tick_if_due()
-        while not self._inbox.empty() or (not len(self._scheduler) and not self._stopping):
+        while not self._inbox.empty() or (self._idle and not self._stopping):
             try:
-                item = self._inbox.get(timeout=max(0.0, self._tick_due_s - self._clock()))
+                item = self._inbox.get(timeout=self._patience_s())
             except Empty:
                 self._tick_if_due()
+                if len(self._dispatcher.scheduler):
+                    return
                 continue
+            self._idle = False
             if isinstance(item, Task):
-                self._submit(item)
+                with self._turn:
+                    self._dispatcher.submit(item)
             else:
                 self._do(item)
+
+    def _patience_s(self) -> float:
+        ends_s = min(self._tick_due_s, self._dispatcher.next_timer_s())
+        return max(0.0, ends_s - self._clock())
 
     def _tick_if_due(self) -> None:
         if self._clock() >= self._tick_due_s:
             self._tick_due_s = self._clock() + TICK_S
-            self._tick()
+            self._locked(self._tick)
 
     def _do(self, work: Callable[[], None]) -> None:
         started_s = self._clock()
         work()
         ended_s = self._clock()
         if ended_s - started_s > OWN_WORK_S:
-            self._executor.tenancy.worked(started_s, ended_s)
+            with self._turn:
+                self._tenancy.worked(started_s, ended_s)
 
-    def _submit(self, task: Task) -> None:
-        self._executor.tenancy.arrived(task, self._clock())
-        if self._is_unaffordable(task):
-            return
-        shed = self._scheduler.submit(task)
-        if shed is not None:
-            queue = shed.plan.policy.queue
-            self._rejected(
-                shed,
-                Code.TOO_MANY,
-                f"the tenant's queue is full ({queue.limit} requests, {queue.full}):"
-                " send less, or raise queue.limit",
-            )
+    def _set_alarm(self) -> None:
+        """Wakes the timekeeper where a task's time comes before the one it waits for."""
+        if self._dispatcher.next_timer_s() < self._alarm_s:
+            self._turn.notify()
 
-    def _step(self, task: Task) -> None:
-        if task.expired(self._clock()):
-            self._expire(task)
-            return
-        if task.started_s is None and self._is_unaffordable(task):
-            return
-        try:
-            self._executor.step(task)
-        except EngineError as error:
-            self._rejected(task, Code.ENGINE_FAILED, str(error))
-            return
-        if task.stopped_by is None:
-            self._scheduler.resume(task)
-        else:
-            self._finished(task)
-
-    def _is_unaffordable(self, task: Task) -> bool:
-        """Turns a task away for which a budget has no room."""
-        shortage = self._executor.tenancy.shortage(task.plan, self._clock())
-        if shortage is not None:
-            self._unaffordable(task, shortage)
-        return shortage is not None
-
-    def _expire(self, task: Task) -> None:
-        self._rejected(
-            task, Code.EXPIRED, "the message expired while its frame waited in the queue"
-        )
+    def _keep_time(self) -> None:
+        with self._turn:
+            while not self._ended:
+                self._alarm_s = self._dispatcher.next_timer_s()
+                wait_s = self._alarm_s - self._clock()
+                if wait_s > 0:
+                    self._turn.wait(min(wait_s, LONGEST_WAIT_S))
+                else:
+                    self._dispatcher.fire()

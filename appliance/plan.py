@@ -27,8 +27,18 @@ class StoppedBy(str, Enum):
     LAST_EXIT = "last_exit"
     BUDGET = "budget"
     """What is left of a budget does not reach for the exit wanted next, or is kept for others."""
+    LOAD = "load"
+    """Other requests needed the device before the exit wanted next."""
     ERROR = "error"
     """The condition could not be evaluated at this exit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A deeper exit that a policy wants next, and whether the accuracy floor asks for it."""
+
+    exit: int
+    for_floor: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,15 +65,15 @@ class Plan:
     modes: Mapping[str, Plan] = field(default_factory=dict)
     rules: tuple[AdaptRule, ...] = ()
 
-    def stop(
+    def decide(
         self,
         metrics: ExitMetrics,
         *,
         stage_times_s: Sequence[float],
         stage_energies_j: Sequence[float | None],
         response_time_bound_s: float | None,
-    ) -> StoppedBy | None:
-        """Why the task stops at the exit that `metrics` tells of, or None where it goes on.
+    ) -> StoppedBy | Wish:
+        """Why the task stops at the exit that `metrics` tells of, or what it wants next.
 
         First it is asked which exit is wanted next, then whether it fits the bounds: they look
         ahead, by the estimated times and energies of the stages (`stage_times_s` in seconds,
@@ -73,21 +83,21 @@ class Plan:
         """
         if metrics.exit == self.engine.last_exit:
             return StoppedBy.LAST_EXIT
-        wanted = self._wanted_exit(metrics)
-        if isinstance(wanted, StoppedBy):
-            return wanted
+        wish = self._wish(metrics)
+        if isinstance(wish, StoppedBy):
+            return wish
         if response_time_bound_s is not None:
-            ahead_s = sum(stage_times_s[metrics.exit + 1 : wanted + 1])
+            ahead_s = sum(stage_times_s[metrics.exit + 1 : wish.exit + 1])
             if metrics.response_time + ahead_s > response_time_bound_s:
                 return StoppedBy.RESPONSE_TIME
         energy_bound_j = self.policy.bounds.energy
         if energy_bound_j is not None:
-            energy_j = energy_at(wanted, metrics, stage_energies_j)
+            energy_j = energy_at(wish.exit, metrics, stage_energies_j)
             if energy_j is None or energy_j > energy_bound_j:
                 return StoppedBy.ENERGY
-        return None
+        return wish
 
-    def _wanted_exit(self, metrics: ExitMetrics) -> int | StoppedBy:
+    def _wish(self, metrics: ExitMetrics) -> Wish | StoppedBy:
         """The deeper exit that the policy wants next, or why it wants none.
 
         For accuracy's sake only an exit that is more accurate is wanted, so that dominated ones
@@ -97,10 +107,10 @@ class Plan:
         floor = self.policy.bounds.accuracy
         below_floor = floor is not None and (metrics.accuracy or 0.0) < floor
         if below_floor and better is not None:
-            return better
+            return Wish(better, for_floor=True)
         predicate = self.predicates[metrics.exit]
         if predicate is None:
-            return StoppedBy.BEST_EXIT if better is None else better
+            return StoppedBy.BEST_EXIT if better is None else Wish(better)
         try:
             if predicate(metrics):
                 return StoppedBy.CONDITION
@@ -108,11 +118,20 @@ class Plan:
             return StoppedBy.ERROR
         if floor is not None and not below_floor and not self._floor_kept_below(metrics.exit):
             return StoppedBy.ACCURACY
-        return metrics.exit + 1
+        return Wish(metrics.exit + 1)
 
     def _floor_kept_below(self, exit_: int) -> bool:
         floor = self.policy.bounds.accuracy or 0.0
         return any((stage.accuracy or 0.0) >= floor for stage in self.engine.stages[exit_ + 1 :])
+
+    @property
+    def owed_exit(self) -> int:
+        """The first exit that keeps the accuracy floor; the first of all where none does."""
+        floor = self.policy.bounds.accuracy
+        if floor is None:
+            return 0
+        stages = enumerate(self.engine.stages)
+        return next((exit_ for exit_, stage in stages if (stage.accuracy or 0.0) >= floor), 0)
 
     def unmet(self, metrics: ExitMetrics) -> tuple[str, ...]:
         """The policy's bounds that an answer with these metrics does not keep."""
@@ -138,6 +157,19 @@ def energy_at(
             return None
         total_j += stage_j
     return total_j
+
+
+def expected_gain(engine: Engine, metrics: ExitMetrics, deeper: int) -> float:
+    """The accuracy that a deeper exit is expected to add to this very answer.
+
+    The part of its errors that the deeper exit mends on average, times how likely this answer is
+    to be one. Without a profile every error is taken to be mended.
+    """
+    doubt = 1.0 - metrics.expected_accuracy
+    here, there = metrics.accuracy, engine.stages[deeper].accuracy
+    if here is None or there is None or here >= 1.0:
+        return doubt
+    return doubt * max(0.0, there - here) / (1.0 - here)
 
 
 def compile_plan(policy: Policy, engine: Engine) -> Plan:

@@ -1,97 +1,394 @@
-"""Whose stage runs next."""
+"""Whose stage runs next, and who is answered or turned away instead."""
 
 from __future__ import annotations
 
-import heapq
-from collections import OrderedDict, defaultdict
-from itertools import count
+import math
+from collections.abc import Callable, Iterator
 
+from appliance.engine import Engine
+from appliance.errors import Code
+from appliance.lazy_heap import LazyHeap
+from appliance.plan import StoppedBy
+from appliance.quantities import Dimension, format_quantity
+from appliance.shares import Shares
+from appliance.stage_times import WORTHWHILE, StageTimes
 from appliance.task import Task
+from appliance.timeline import Timeline
+from appliance.waiting import Entry, Group, Line, due_of, optional_entry, owed_entry
 
-UNBOUNDED_DEADLINE_S = 1.0
-"""Where a task without a bound on response time stands in the queue: as if it had this one."""
+BACKLOG_PART = 0.5
+"""How much of the time that others leave it a tenant beyond its share may have queued: the rest is
+for bursts of theirs."""
+
+BLOCKED_PRICE = 1.0
+"""What a request that comes too late for its bound weighs against the accuracy of others."""
 
 
 class Scheduler:
-    """Queues tasks and picks the next one: highest priority first, then earliest deadline.
+    """Decides after every stage. Pure and deterministic: it is told the time.
 
-    Pure and deterministic: it decides between stages by what it was given. A task without a bound
-    is ordered as if it had one of a second, so that it waits for urgent ones but not for ever.
+    What a task needs for its first answer that satisfies its policy is owed, deeper exits are
+    optional. Owed stages go by earliest deadline within priority; optional ones by the accuracy
+    that they are expected to add in a second. Tenants beyond their share of the device (see
+    `Shares`) go after those within. But no stage is begun that would make an admitted task late
+    (see `Timeline`): then the earliest deadline runs. A task whose deadline comes, or whose next
+    exit would be too late, is answered from its latest exit.
+
+    `times` gives the estimates of an engine's stages. `answer` is called with a task that is
+    answered from the exit it has, `reject` with one that gets no answer; both from within the
+    calls of this class.
     """
 
-    def __init__(self) -> None:
-        self._ready: list[tuple[int, float, int, Task]] = []
-        self._waiting: defaultdict[str, OrderedDict[int, Task]] = defaultdict(OrderedDict)
-        self._ticket = count()
-        self._length = 0
+    def __init__(
+        self,
+        *,
+        times: Callable[[Engine], StageTimes],
+        answer: Callable[[Task, StoppedBy], None],
+        reject: Callable[[Task, Code, str], None],
+    ) -> None:
+        self.shares = Shares()
+        self._times = times
+        self._answer = answer
+        self._reject = reject
+        self._timeline = Timeline()
+        self._entries: dict[int, Entry] = {}
+        self._lines: dict[str, Line] = {}
+        self._groups: dict[tuple[int, int], Group] = {}
+        self._urgent: LazyHeap[Entry] = LazyHeap(lambda _, entry: entry.live)
+        self._last_starts: LazyHeap[Entry] = LazyHeap(lambda _, entry: entry.live)
+        self._timers: LazyHeap[Task] = LazyHeap(lambda _, task: not task.closed)
+        self._rest_s = 0.0
 
     def __len__(self) -> int:
-        return self._length
-
-    def submit(self, task: Task) -> Task | None:
-        """Queues a task; where its tenant's queue is full, returns the one that is shed for it.
-
-        By the policy that is the tenant's oldest waiting task, or the new one itself. A task that
-        has started is never shed.
-        """
-        tenant, queue = task.request.tenant, task.plan.policy.queue
-        waiting = self._waiting[tenant]
-        shed = None
-        if len(waiting) >= queue.limit:
-            if queue.full == "reject":
-                return task
-            _, shed = waiting.popitem(last=False)
-            self._length -= 1
-            self._forget_shed()
-        waiting[id(task)] = task
-        self._length += 1
-        self._push(task)
-        return shed
-
-    def resume(self, task: Task) -> None:
-        """Queues a task that has run a stage and goes on."""
-        self._length += 1
-        self._push(task)
-
-    def next(self) -> Task | None:
-        """Takes out the task whose stage runs next, or None where nothing waits."""
-        while self._ready:
-            task = heapq.heappop(self._ready)[-1]
-            if task.started_s is None and not self._leave_queue(task):
-                continue
-            self._length -= 1
-            return task
-        return None
+        return len(self._entries)
 
     def queue_lengths(self) -> dict[str, int]:
         """How many tasks of each tenant wait for their first stage."""
-        return {tenant: len(waiting) for tenant, waiting in self._waiting.items()}
+        return {tenant: len(line.new) for tenant, line in self._lines.items() if line.new}
 
-    def _push(self, task: Task) -> None:
-        bound_s = task.response_time_bound_s
-        bound_s = UNBOUNDED_DEADLINE_S if bound_s is None else bound_s
-        deadline_s = task.request.received_s + bound_s
-        entry = (-task.plan.policy.priority, deadline_s, next(self._ticket), task)
-        heapq.heappush(self._ready, entry)
+    def next_timer_s(self) -> float:
+        """When a task is to be answered or turned away at the latest; infinite for never."""
+        top = self._timers.top()
+        return math.inf if top is None else top[0]
 
-    def _forget_shed(self) -> None:
-        # Shed tasks stay in the heap until they are met; where that takes long they are swept out,
-        # at a cost that their number has paid for.
-        if len(self._ready) <= 2 * self._length + 64:
+    def submit(self, task: Task, now_s: float) -> None:
+        """Queues a new task, or turns away it or another, by its tenant's queue and the time."""
+        if task.deadline_s is not None and task.deadline_s <= now_s:
+            self._reject(task, Code.EXPIRED, _late(task))
             return
-        self._ready = [entry for entry in self._ready if self._is_queued(entry[-1])]
-        heapq.heapify(self._ready)
+        if not self._make_room(task):
+            return
+        entry = owed_entry(task, self._group(task), now_s)
+        policy = task.plan.policy
+        self.shares.arrived(
+            policy.tenant,
+            weight=policy.weight,
+            tolerance_s=due_of(task) - now_s - entry.group.times.careful_s[0],
+            now_s=now_s,
+        )
+        if not self._admit(entry, now_s):
+            self._turn_away(entry, now_s)
+            return
+        self._queue(entry)
+        if task.deadline_s is not None:
+            self._timers.push(task.deadline_s, task)
 
-    def _is_queued(self, task: Task) -> bool:
-        if task.started_s is not None:
+    def resume(self, task: Task, now_s: float, *, gain: float) -> None:
+        """Queues a task again that has run a stage and wants a deeper exit.
+
+        `gain` is the accuracy that the exit is expected to add. Where it would be too late for
+        it, the task is answered.
+        """
+        due_s, group = due_of(task), self._group(task)
+        if due_s == math.inf:
+            self._queue(owed_entry(task, group, now_s))
+            return
+        self._timers.push(due_s, task)
+        for_floor = task.wish is not None and task.wish.for_floor
+        owed = owed_entry(task, group, now_s)
+        if for_floor and self._fits(owed, now_s):
+            self._queue(owed)
+            return
+        entry = optional_entry(task, group, math.inf if for_floor else gain)
+        if entry.last_start_s < now_s:
+            self._answer(task, StoppedBy.RESPONSE_TIME)
+        else:
+            self._queue(entry)
+
+    def next(self, now_s: float) -> list[Task]:
+        """Takes out the tasks whose stage runs next as one batch; none where nothing may run."""
+        self.fire(now_s)
+        while (top := self._last_starts.top()) is not None and top[0] < now_s:
+            self._answer_waiting(top[1], StoppedBy.RESPONSE_TIME)
+        for tenant in self.shares.refresh(now_s, self.queue_lengths()):
+            self._rank_anew(tenant)
+        chosen = self._choose(now_s)
+        if chosen is None:
+            self._answer_unworthy()
+            return []
+        batch = self._batch_with(chosen, now_s)
+        stage, times = chosen.group.stage, chosen.group.times
+        self._answer_before(now_s + times.careful_batch_s(stage, len(batch)))
+        return [entry.task for entry in batch]
+
+    def fire(self, now_s: float) -> None:
+        """Answers or turns away every task whose time has come, those that run among them."""
+        while (top := self._timers.top()) is not None and top[0] <= now_s:
+            task = top[1]
+            self._timers.pop()
+            deadline_s = due_of(task) if task.metrics is not None else task.deadline_s
+            if deadline_s is None or deadline_s > now_s:
+                # Its policy has changed, and gives it longer.
+                if deadline_s is not None and deadline_s < math.inf:
+                    self._timers.push(deadline_s, task)
+                continue
+            entry = self._entries.get(id(task))
+            if entry is not None:
+                self._leave(entry)
+            if task.metrics is None:
+                self._reject(task, Code.EXPIRED, _late(task))
+            else:
+                self._answer(task, StoppedBy.RESPONSE_TIME)
+
+    def answer_all(self) -> None:
+        """Answers every waiting task that has an answer."""
+        for entry in [entry for line in self._lines.values() for entry in line.begun.values()]:
+            if not entry.owed:
+                self._answer_waiting(entry, StoppedBy.LOAD)
+
+    def forget(self, engine: Engine) -> None:
+        """Forgets an engine for which no task waits any more."""
+        for stage in range(len(engine.stages)):
+            self._groups.pop((id(engine), stage), None)
+
+    # Who may come in.
+
+    def _make_room(self, task: Task) -> bool:
+        """Keeps a tenant's queue within its limit; false where the new task itself is shed."""
+        queue, line = task.plan.policy.queue, self._lines.get(task.request.tenant)
+        if line is None or len(line) < queue.limit:
             return True
-        waiting = self._waiting.get(task.request.tenant)
-        return waiting is not None and id(task) in waiting
+        answered = line.oldest_answered()
+        if answered is not None:
+            self._answer_waiting(answered, StoppedBy.LOAD)
+            return True
+        oldest = line.oldest_new() if queue.full == "drop-oldest" else None
+        if oldest is not None:
+            self._leave(oldest)
+        self._reject(
+            task if oldest is None else oldest.task,
+            Code.TOO_MANY,
+            f"the tenant's queue is full ({queue.limit} requests, {queue.full}):"
+            " send less, or raise queue.limit",
+        )
+        return oldest is not None
 
-    def _leave_queue(self, task: Task) -> bool:
-        """Takes a task that is to start from its tenant's queue; false where it had been shed."""
-        waiting = self._waiting[task.request.tenant]
-        found = waiting.pop(id(task), None) is not None
-        if not waiting:
-            del self._waiting[task.request.tenant]
-        return found
+    def _admit(self, entry: Entry, now_s: float) -> bool:
+        """Whether a new task can have its first answer in time, beside all that were admitted.
+
+        Where it cannot have the one that keeps its accuracy floor, any will do. Where it cannot
+        have any, tasks that have not begun give way to it: those of tenants beyond their share,
+        and of lower priority.
+        """
+        if entry.urgent_s is None:
+            return True
+        if self._is_too_much(entry, now_s):
+            return False
+        if self._fits(entry, now_s):
+            return True
+        entry.urgent_s = entry.wanted_s
+        given_way: list[Entry] = []
+        victims = self._victims(entry)
+        while not (fits := self._fits(entry, now_s)) and (victim := next(victims, None)):
+            self._timeline.remove(victim.due_s, victim.urgent_s or 0.0)
+            given_way.append(victim)
+        for victim in given_way:
+            self._timeline.add(victim.due_s, victim.urgent_s or 0.0)
+            if fits:
+                self._leave(victim)
+                self._turn_away(victim, now_s)
+        return fits
+
+    def _is_too_much(self, entry: Entry, now_s: float) -> bool:
+        """Whether a tenant beyond its share has more urgent work than others leave it time for."""
+        tenant, beyond = entry.task.request.tenant, self.shares.beyond
+        if tenant not in beyond:
+            return False
+        line = self._lines.get(tenant)
+        urgent_s = (entry.urgent_s or 0.0) + (0.0 if line is None else line.urgent_s)
+        others_s = self._rest_s - sum(self._lines[b].rest_s for b in beyond if b in self._lines)
+        left_s = self.shares.rate(tenant) * (entry.due_s - now_s - others_s)
+        return urgent_s > BACKLOG_PART * left_s
+
+    def _fits(self, entry: Entry, now_s: float) -> bool:
+        """Whether everything that is owed is ready in time, this too."""
+        if entry.urgent_s is None:
+            return True
+        times, stage = entry.group.times, entry.group.stage
+        spare_s = times.careful_s[stage] - times.typical_s[stage]
+        self._timeline.add(entry.due_s, entry.urgent_s)
+        fits = self._timeline.latest_begin_s(now_s) >= now_s + spare_s
+        self._timeline.remove(entry.due_s, entry.urgent_s)
+        return fits
+
+    def _victims(self, entry: Entry) -> Iterator[Entry]:
+        """The urgent tasks that have not begun and give way to another, the least worthy first.
+
+        Those of tenants beyond their share, then of lower priority, then of whoever has more
+        urgent work waiting for its weight than this one's tenant with it.
+        """
+        policy, beyond = entry.task.plan.policy, self.shares.beyond
+        if policy.tenant in beyond:
+            return
+        own = self._lines.get(policy.tenant, Line())
+        held = (own.urgent_s + (entry.urgent_s or 0.0)) / policy.weight
+        worse = []
+        for name, line in self._lines.items():
+            oldest = line.oldest_new()
+            if oldest is None or name == policy.tenant:
+                continue
+            other = oldest.task.plan.policy
+            rank = (name not in beyond, other.priority, -line.urgent_s / other.weight)
+            if rank < (True, policy.priority, -held):
+                worse.append((rank, name))
+        for _, name in sorted(worse):
+            yield from (e for e in self._lines[name].new.values() if e.urgent_s is not None)
+
+    def _turn_away(self, entry: Entry, now_s: float) -> None:
+        task = entry.task
+        ready_s = (
+            now_s
+            - task.request.received_s
+            + self._timeline.work_until_s(entry.due_s, now_s)
+            + entry.wanted_s
+        )
+        self._reject(
+            task,
+            Code.TOO_MANY,
+            f"its first exit is some {format_quantity(ready_s, Dimension.TIME)} away, with what is"
+            f" due before it, and its bound is {_bound(task)}: send less, or allow more time",
+        )
+
+    # What is queued.
+
+    def _group(self, task: Task) -> Group:
+        engine, stage = task.plan.engine, task.next_stage
+        group = self._groups.get((id(engine), stage))
+        if group is None:
+            group = self._groups[id(engine), stage] = Group(stage, self._times(engine))
+        return group
+
+    def _queue(self, entry: Entry) -> None:
+        tenant = entry.task.request.tenant
+        entry.rank(beyond=tenant in self.shares.beyond)
+        self._entries[id(entry.task)] = entry
+        self._lines.setdefault(tenant, Line()).take_in(entry)
+        self._rest_s += entry.rest_s
+        entry.group.push(entry)
+        if entry.urgent_s is not None:
+            self._timeline.add(entry.due_s, entry.urgent_s)
+            self._urgent.push(entry.due_s, entry)
+        if not entry.owed:
+            self._last_starts.push(entry.last_start_s, entry)
+
+    def _leave(self, entry: Entry) -> None:
+        tenant = entry.task.request.tenant
+        entry.live = False
+        del self._entries[id(entry.task)]
+        line = self._lines[tenant]
+        line.let_go(entry)
+        if not len(line):
+            del self._lines[tenant]
+        self._rest_s = self._rest_s - entry.rest_s if self._entries else 0.0
+        if entry.urgent_s is not None:
+            self._timeline.remove(entry.due_s, entry.urgent_s)
+
+    def _rank_anew(self, tenant: str) -> None:
+        for entry in self._lines.get(tenant, ()):
+            entry.rank(beyond=tenant in self.shares.beyond)
+            entry.group.push(entry)
+
+    # Who runs.
+
+    def _choose(self, now_s: float) -> Entry | None:
+        """The first by rank among those whose stage makes nobody late, else the most urgent."""
+        slack_s = self._timeline.latest_begin_s(now_s) - now_s
+        top = self._urgent.top()
+        most_urgent = None if top is None else top[1]
+        best: Entry | None = None
+        for group in self._groups.values():
+            stage_s = group.times.careful_s[group.stage]
+            for heap in (group.owed, group.optional):
+                if (top := heap.top()) is None or (best is not None and best.key <= top[0]):
+                    continue
+                entry = top[1]
+                if (stage_s <= slack_s or entry is most_urgent) and self._is_worth(entry, stage_s):
+                    best = entry
+        return most_urgent if best is None else best
+
+    def _is_worth(self, entry: Entry, stage_s: float) -> bool:
+        """Whether an optional stage adds more than is lost with those who cannot await its end."""
+        return entry.owed or entry.gain >= BLOCKED_PRICE * self.shares.blocked(stage_s)
+
+    def _batch_with(self, chosen: Entry, now_s: float) -> list[Entry]:
+        """Takes out a task, and those that share its run where that pays and makes nobody late."""
+        group = chosen.group
+        times, stage = group.times, group.stage
+        self._leave(chosen)
+        batch = [chosen]
+        for heap in (group.owed, group.optional):
+            while len(batch) < times.largest_batch[stage] and (top := heap.pop()) is not None:
+                self._leave(top[1])
+                batch.append(top[1])
+        left_out = []
+        while len(batch) > 1 and not self._may_share(batch, now_s):
+            left_out.append(batch.pop())
+        for entry in reversed(left_out):
+            entry.live = True
+            self._queue(entry)
+        return batch
+
+    def _may_share(self, batch: list[Entry], now_s: float) -> bool:
+        group, size = batch[0].group, len(batch)
+        times, stage = group.times, group.stage
+        ends_s = now_s + times.careful_batch_s(stage, size)
+        pays = times.typical_batch_s(stage, size) <= WORTHWHILE * size * times.typical_s[stage]
+        in_time = all(ends_s <= entry.due_s or entry.due_s < now_s for entry in batch)
+        return pays and in_time and ends_s <= self._timeline.latest_begin_s(now_s)
+
+    # Who is answered.
+
+    def _answer_before(self, end_s: float) -> None:
+        """Answers the waiting tasks whose time comes before a stage's end: they can win no more."""
+        others = []
+        while (top := self._timers.pop()) is not None:
+            entry = self._entries.get(id(top[1]))
+            if top[0] > end_s or entry is None or entry.owed:
+                others.append(top)
+            else:
+                self._answer_waiting(entry, StoppedBy.RESPONSE_TIME)
+            if top[0] > end_s:
+                break
+        for time_s, task in others:
+            self._timers.push(time_s, task)
+
+    def _answer_unworthy(self) -> None:
+        """Answers the tasks whose next stage is worth less than the readiness for others."""
+        for group in self._groups.values():
+            stage_s = group.times.careful_s[group.stage]
+            while (top := group.optional.top()) is not None and not self._is_worth(top[1], stage_s):
+                self._answer_waiting(top[1], StoppedBy.LOAD)
+
+    def _answer_waiting(self, entry: Entry, why: StoppedBy) -> None:
+        self._leave(entry)
+        self._answer(entry.task, why)
+
+
+def _late(task: Task) -> str:
+    if task.started_s is None:
+        return "the time for its answer was over while its frame waited in the queue"
+    return f"no exit was reached within {_bound(task)}: its stage took longer than was foreseen"
+
+
+def _bound(task: Task) -> str:
+    return format_quantity(task.response_time_bound_s or 0.0, Dimension.TIME)

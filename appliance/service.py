@@ -21,6 +21,7 @@ from appliance.budgets import Balance, Budgets
 from appliance.command import parse_command
 from appliance.connection import BrokerAddress
 from appliance.device_budget import DeviceBudget, parse_device_budget
+from appliance.dispatcher import Dispatcher
 from appliance.document import parse_document
 from appliance.duplicates import InHand
 from appliance.energy import Energy
@@ -47,7 +48,6 @@ from appliance.power.sampler import Sampler
 from appliance.quantities import Dimension, format_quantity
 from appliance.reader import Reader
 from appliance.replies import rejection_of, result_of
-from appliance.scheduler import Scheduler
 from appliance.settings import Settings
 from appliance.shelf import EngineShelf
 from appliance.store import Store
@@ -93,14 +93,18 @@ class Service:
         self._budgets.set_device(settings.device_budget)
         self._tenancy = Tenancy(budgets=self._budgets)
         self._executor = Executor(time.monotonic, self._tenancy)
-        self._scheduler = Scheduler()
-        self._loop = ExecutorLoop(
+        self._dispatcher = Dispatcher(
             executor=self._executor,
-            scheduler=self._scheduler,
             clock=time.monotonic,
             finished=self._finished,
             rejected=self._task_rejected,
             unaffordable=self._unaffordable,
+        )
+        self._scheduler = self._dispatcher.scheduler
+        self._loop = ExecutorLoop(
+            dispatcher=self._dispatcher,
+            tenancy=self._tenancy,
+            clock=time.monotonic,
             tick=self._tick,
         )
         self._sampler = Sampler(

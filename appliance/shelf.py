@@ -47,8 +47,8 @@ class EngineShelf:
         if engine is None:
             engine = self._load(name)
             backend = self._loop.enter(self._new_backend(engine))
-            self._executor.add(engine, backend)
-            self._loop.call(lambda: self._executor.warm_up(engine, runs=WARM_UP_RUNS))
+            self._loop.call(lambda: self._executor.add(engine, backend))
+            self._loop.occupy(lambda: self._executor.warm_up(engine, runs=WARM_UP_RUNS))
             self._calibrate(engine)
             self._open[name] = engine
             _log.info("engine %s is open: %d exits", name, len(engine.stages))
@@ -61,7 +61,7 @@ class EngineShelf:
         while time.monotonic() < ends_s and self._loop.call(
             lambda: energy.lacks_calibration(engine.name)
         ):
-            self._loop.call(lambda: self._executor.exercise(engine, seconds=CALIBRATION_PIECE_S))
+            self._loop.occupy(lambda: self._executor.exercise(engine, seconds=CALIBRATION_PIECE_S))
 
     def names(self) -> tuple[str, ...]:
         """The engines that are open."""
@@ -69,7 +69,7 @@ class EngineShelf:
 
     def stage_times_s(self, engine: Engine) -> tuple[float, ...]:
         """The estimated time of each stage of an open engine, in seconds."""
-        return self._loop.call(lambda: self._executor.stage_times_s(engine))
+        return self._loop.call(lambda: tuple(self._executor.times(engine).careful_s))
 
     def _load(self, name: str) -> Engine:
         folders = manifest.find(self._folder)

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from appliance.conditions import ExitMetrics
 from appliance.energy import EnergySource, StageRun
 from appliance.messages import Request, RequestKey
-from appliance.plan import Plan, StoppedBy
+from appliance.plan import Plan, StoppedBy, Wish
 
 
-@dataclass(kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True, eq=False)
 class Task:
     """One request in flight. Times are monotonic seconds.
 
@@ -28,14 +28,24 @@ class Task:
     features: Any
     started_s: float | None = None
     metrics: ExitMetrics | None = None
+    """What is known since its last exit, None before the first."""
     probabilities: NDArray[np.float32] | None = None
+    wish: Wish | None = None
+    """The exit that it wants next, None before the first and once it has stopped."""
     stopped_by: StoppedBy | None = None
+    answered_s: float | None = None
+    """When its answer was given, or its rejection."""
     runs: list[StageRun] = field(default_factory=list)
     energy_source: EnergySource = EnergySource.MODELLED
 
     @property
     def next_stage(self) -> int:
         return 0 if self.metrics is None else self.metrics.exit + 1
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was answered or rejected."""
+        return self.answered_s is not None
 
     @property
     def queue_time_s(self) -> float:
@@ -51,6 +61,8 @@ class Task:
         expiry_s = expires_s - self.request.received_s
         return expiry_s if bound_s is None else min(bound_s, expiry_s)
 
-    def expired(self, now_s: float) -> bool:
-        """Whether nobody waits for the reply any more."""
-        return self.request.expires_s is not None and now_s >= self.request.expires_s
+    @property
+    def deadline_s(self) -> float | None:
+        """When it must be answered at the latest, None where its policy sets no time."""
+        bound_s = self.response_time_bound_s
+        return None if bound_s is None else self.request.received_s + bound_s

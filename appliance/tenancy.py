@@ -12,7 +12,7 @@ from appliance.budgets import Balance, Budgets
 from appliance.conditions import ExitMetrics, TenantMetrics
 from appliance.energy import Energy, StageRun
 from appliance.engine import Engine
-from appliance.plan import Plan, StoppedBy, energy_at
+from appliance.plan import Plan, StoppedBy, energy_at, expected_gain
 from appliance.policy import Policy
 from appliance.task import Task
 
@@ -115,7 +115,7 @@ class Tenancy:
         wanted = plan.engine.better_exit[metrics.exit] or metrics.exit + 1
         wanted_j = energy_at(wanted, metrics, stage_energies_j)
         cost_j = 0.0 if wanted_j is None or metrics.energy is None else wanted_j - metrics.energy
-        gain = _expected_gain(plan.engine, metrics, wanted)
+        gain = expected_gain(plan.engine, metrics, wanted)
         worth = self.budgets.is_worth(plan.policy, gain=gain, cost_j=cost_j, now_s=now_s)
         return None if worth and cost_j <= balance.usable_j else StoppedBy.BUDGET
 
@@ -150,16 +150,3 @@ class Tenancy:
             power=self.device.power_w,
             temperature=self.device.temperature_c,
         )
-
-
-def _expected_gain(engine: Engine, metrics: ExitMetrics, deeper: int) -> float:
-    """The accuracy that a deeper exit is expected to add to this very answer.
-
-    The part of its errors that the deeper exit mends on average, times how likely this answer is
-    to be one. Without a profile every error is taken to be mended.
-    """
-    doubt = 1.0 - metrics.expected_accuracy
-    here, there = metrics.accuracy, engine.stages[deeper].accuracy
-    if here is None or there is None or here >= 1.0:
-        return doubt
-    return doubt * max(0.0, there - here) / (1.0 - here)

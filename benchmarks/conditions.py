@@ -36,7 +36,7 @@ def measure() -> Finding:
     tell("conditions: asking three nested comparisons")
     asked = _median_us(lambda: predicate(metrics))
     decided = _median_us(
-        lambda: plan.stop(
+        lambda: plan.decide(
             metrics,
             stage_times_s=times_s,
             stage_energies_j=energies_j,

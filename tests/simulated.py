@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
@@ -66,3 +67,42 @@ class SimulatedBackend:
         self._clock.advance(self.stage_times_s[stage])
         logits = np.array([self.logits[stage]] * len(batch), np.float32)
         return logits, list(batch)
+
+
+class BlockedBackend:
+    """Stages that take no time, but for one that runs until it is released."""
+
+    name = "blocked"
+
+    def __init__(self, blocked_stage: int) -> None:
+        self._blocked_stage = blocked_stage
+        self._blocked = threading.Event()
+        self._released = threading.Event()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.release()
+
+    def release(self) -> None:
+        self._released.set()
+
+    def is_blocked(self) -> bool:
+        return self._blocked.is_set() and not self._released.is_set()
+
+    def feed(self, tensor: NDArray[Any]) -> object:
+        return tensor
+
+    def run(
+        self, stage: int, batch: Sequence[object]
+    ) -> tuple[NDArray[np.float32], Sequence[object]]:
+        if stage == self._blocked_stage:
+            self._blocked.set()
+            self._released.wait(30)
+        return np.zeros((len(batch), 2), np.float32), list(batch)

@@ -188,6 +188,8 @@ def test_a_condition_that_cannot_be_evaluated_stops_with_an_error() -> None:
         folder=Path("net"),
     )
 
+    bench.executor.add(unprofiled, bench.backend)
+
     task = bench.run(a_task(bench.clock, a_plan(unprofiled, "exit_when: {not: energy < 1J}")))
 
     assert (exit_of(task), task.stopped_by) == (0, StoppedBy.ERROR)

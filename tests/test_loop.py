@@ -1,47 +1,55 @@
-"""The executor's thread: every task comes out once, answered or rejected."""
+"""The executor's thread: every task comes out once, answered or rejected, and at its time."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from queue import SimpleQueue
 
+import numpy as np
 import pytest
 
+from appliance.dispatcher import Dispatcher
 from appliance.errors import Code
+from appliance.executor import Executor
 from appliance.loop import ExecutorLoop
-from appliance.scheduler import Scheduler
 from appliance.task import Task
-from tests.test_executor import Bench, a_plan, a_task
+from tests.simulated import BlockedBackend, SimulatedBackend, SimulatedClock
+from tests.test_executor import a_plan, a_task, an_engine
 
 Outcome = tuple[Task, Code | None]
-
-
-class Ticks:
-    """How often what is done now and then was done."""
-
-    def __init__(self) -> None:
-        self.count = 0
-
-    def take(self) -> None:
-        self.count += 1
 
 
 class RunningLoop:
     """A loop on a simulated backend, and what comes out of it."""
 
-    def __init__(self, bench: Bench) -> None:
-        self.ticks = Ticks()
+    def __init__(self) -> None:
+        self.clock = SimulatedClock()
+        self.engine = an_engine()
+        self.backend = SimulatedBackend(self.clock, stage_times_s=(0.010,) * 4)
+        self.ticks = 0
         self.outcomes: SimpleQueue[Outcome] = SimpleQueue()
+        executor = Executor(self.clock)
+        executor.add(self.engine, self.backend)
         self.loop = ExecutorLoop(
-            executor=bench.executor,
-            scheduler=Scheduler(),
-            clock=bench.clock,
-            finished=lambda task: self.outcomes.put((task, None)),
-            rejected=lambda task, code, _detail: self.outcomes.put((task, code)),
-            unaffordable=lambda task, _balance: self.outcomes.put((task, Code.TOO_MANY)),
-            tick=self.ticks.take,
+            dispatcher=Dispatcher(
+                executor=executor,
+                clock=self.clock,
+                finished=lambda task: self.outcomes.put((task, None)),
+                rejected=lambda task, code, _detail: self.outcomes.put((task, code)),
+                unaffordable=lambda task, _balance: self.outcomes.put((task, Code.TOO_MANY)),
+            ),
+            tenancy=executor.tenancy,
+            clock=self.clock,
+            tick=self._tick,
         )
+
+    def task(self, policy: str = "", *, expires_s: float | None = None) -> Task:
+        return a_task(self.clock, a_plan(self.engine, policy), expires_s=expires_s)
+
+    def _tick(self) -> None:
+        self.ticks += 1
 
 
 @contextmanager
@@ -51,9 +59,8 @@ def closing_with(left: Callable[[], None]) -> Iterator[None]:
 
 
 def test_a_task_comes_out_finished() -> None:
-    bench = Bench()
-    running = RunningLoop(bench)
-    task = a_task(bench.clock, a_plan(bench.engine, "exit_when: exit >= 1"))
+    running = RunningLoop()
+    task = running.task("exit_when: exit >= 1")
 
     with running.loop:
         running.loop.submit(task)
@@ -63,64 +70,104 @@ def test_a_task_comes_out_finished() -> None:
 
 
 def test_a_stage_that_fails_rejects_its_task_and_the_next_one_is_answered() -> None:
-    bench = Bench()
-    running = RunningLoop(bench)
-    plan = a_plan(bench.engine, "exit_when: exit >= 1")
+    running = RunningLoop()
 
     with running.loop:
-        bench.backend.fails_at = 1
-        running.loop.submit(a_task(bench.clock, plan))
+        running.backend.fails_at = 1
+        running.loop.submit(running.task("exit_when: exit >= 1"))
         _, failed = running.outcomes.get(timeout=5)
-        bench.backend.fails_at = None
-        running.loop.submit(a_task(bench.clock, plan))
+        running.backend.fails_at = None
+        running.loop.submit(running.task("exit_when: exit >= 1"))
         _, answered = running.outcomes.get(timeout=5)
 
     assert (failed, answered) == (Code.ENGINE_FAILED, None)
 
 
-def test_a_message_that_expired_in_the_queue_is_rejected_and_never_run() -> None:
-    bench = Bench()
-    running = RunningLoop(bench)
-    task = a_task(bench.clock, a_plan(bench.engine, ""), expires_s=bench.clock() + 1)
-    bench.clock.advance(2)
+def test_a_message_that_has_expired_is_turned_away_and_never_run() -> None:
+    running = RunningLoop()
+    task = running.task(expires_s=running.clock() + 1)
+    running.clock.advance(2)
 
     with running.loop:
         running.loop.submit(task)
         _, code = running.outcomes.get(timeout=5)
 
     assert code is Code.EXPIRED
-    assert bench.backend.ran == []
+    assert running.backend.ran == []
 
 
 def test_what_is_in_flight_is_finished_before_the_thread_ends() -> None:
-    bench = Bench()
-    running = RunningLoop(bench)
-    plan = a_plan(bench.engine, "queue: {limit: 100}")
+    running = RunningLoop()
 
     with running.loop:
         for _ in range(50):
-            running.loop.submit(a_task(bench.clock, plan))
+            running.loop.submit(running.task("queue: {limit: 100}"))
 
     assert running.outcomes.qsize() == 50
 
 
 def test_what_was_entered_in_the_thread_is_left_only_after_the_last_task() -> None:
-    bench = Bench()
-    running = RunningLoop(bench)
+    running = RunningLoop()
     events: list[str] = []
 
     with running.loop:
         running.loop.enter(closing_with(lambda: events.append(str(running.outcomes.qsize()))))
         for _ in range(20):
-            running.loop.submit(a_task(bench.clock, a_plan(bench.engine, "")))
+            running.loop.submit(running.task())
 
     assert events == ["20"]
 
 
 def test_work_in_the_thread_gives_back_its_result_and_its_error() -> None:
-    running = RunningLoop(Bench())
+    running = RunningLoop()
 
     with running.loop:
         assert running.loop.call(lambda: 42) == 42
         with pytest.raises(ZeroDivisionError):
             running.loop.call(lambda: 1 // 0)
+
+
+def test_a_tick_comes_at_the_end_at_the_latest() -> None:
+    running = RunningLoop()
+
+    with running.loop:
+        pass
+
+    assert running.ticks >= 1
+
+
+@pytest.mark.parametrize(("blocked_stage", "code"), [(0, Code.EXPIRED), (2, None)])
+def test_a_task_is_dealt_with_at_its_time_while_its_stage_still_runs(
+    blocked_stage: int, code: Code | None
+) -> None:
+    engine = an_engine()
+    outcomes: SimpleQueue[tuple[Task, Code | None]] = SimpleQueue()
+    executor = Executor(time.monotonic)
+    with BlockedBackend(blocked_stage) as backend:
+        executor.add(engine, backend)
+        loop = ExecutorLoop(
+            dispatcher=Dispatcher(
+                executor=executor,
+                clock=time.monotonic,
+                finished=lambda task: outcomes.put((task, None)),
+                rejected=lambda task, code, _detail: outcomes.put((task, code)),
+                unaffordable=lambda task, _balance: outcomes.put((task, Code.TOO_MANY)),
+            ),
+            tenancy=executor.tenancy,
+            clock=time.monotonic,
+            tick=lambda: None,
+        )
+        task = a_task(
+            SimulatedClock(time.monotonic()), a_plan(engine, "bounds: {response_time: 300ms}")
+        )
+        task.features = np.zeros((1, 2), np.float32)
+
+        with loop:
+            loop.submit(task)
+            dealt_with, outcome = outcomes.get(timeout=5)
+            still_running = backend.is_blocked()
+            backend.release()
+
+    assert (dealt_with, outcome) == (task, code)
+    assert still_running
+    assert outcomes.empty()

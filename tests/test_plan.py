@@ -17,14 +17,14 @@ def run(plan: Plan, **known: object) -> tuple[int, StoppedBy]:
     """The exit where a task stops whose stages take 10 ms each, and why."""
     for exit_ in range(4):
         metrics = metrics_at(exit_, engine=plan.engine, **known)
-        stopped_by = plan.stop(
+        decision = plan.decide(
             metrics,
             stage_times_s=TIMES_S,
             stage_energies_j=[stage.energy_j for stage in plan.engine.stages],
             response_time_bound_s=plan.policy.bounds.response_time,
         )
-        if stopped_by is not None:
-            return exit_, stopped_by
+        if isinstance(decision, StoppedBy):
+            return exit_, decision
     raise AssertionError("the last exit always answers")
 
 

@@ -1,0 +1,113 @@
+"""Takes tasks in, has their stages run one after another, and says what became of each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from appliance.budgets import Balance
+from appliance.errors import Code, EngineError
+from appliance.executor import Executor, StageOutput
+from appliance.plan import StoppedBy, Wish, expected_gain
+from appliance.scheduler import Scheduler
+from appliance.task import Task
+
+
+class Dispatcher:
+    """Joins the scheduler with the executor. The same live and in a simulation.
+
+    A turn is `decide`, then `run` for the batch that it gave, then `take` for what came of it.
+    While a stage runs, `fire` may be called at `next_timer_s` from elsewhere; the other calls,
+    and this one, must not overlap.
+
+    `finished` is called with a task that has its answer, `rejected` with one that gets none,
+    `unaffordable` with one for which a budget has no room.
+    """
+
+    def __init__(
+        self,
+        *,
+        executor: Executor,
+        clock: Callable[[], float],
+        finished: Callable[[Task], None],
+        rejected: Callable[[Task, Code, str], None],
+        unaffordable: Callable[[Task, Balance], None],
+    ) -> None:
+        self.scheduler = Scheduler(times=executor.times, answer=self._answer, reject=self._reject)
+        self._executor = executor
+        self._tenancy = executor.tenancy
+        self._clock = clock
+        self._finished = finished
+        self._rejected = rejected
+        self._unaffordable = unaffordable
+
+    def submit(self, task: Task) -> None:
+        """Takes a new task in."""
+        now_s = self._clock()
+        self._tenancy.arrived(task, now_s)
+        if not self._is_unaffordable(task, now_s):
+            self.scheduler.submit(task, now_s)
+
+    def decide(self) -> list[Task]:
+        """The tasks whose stage is to run next, as one batch; none where nothing may run."""
+        batch = self.scheduler.next(self._clock())
+        return [task for task in batch if task.started_s is not None or self._may_begin(task)]
+
+    def run(self, batch: Sequence[Task]) -> StageOutput:
+        """Runs a stage for a batch; what it finds is for `take`."""
+        return self._executor.run(batch)
+
+    def take(self, batch: Sequence[Task], output: StageOutput) -> None:
+        """Answers, turns away or queues again the tasks for which a stage has run."""
+        each_s = (output.ended_s - output.started_s) / len(batch)
+        for task in batch:
+            self.scheduler.shares.used(task.request.tenant, each_s, output.ended_s)
+        for task, decision in self._executor.take(batch, output):
+            if isinstance(decision, EngineError):
+                self._reject(task, Code.ENGINE_FAILED, str(decision))
+            elif isinstance(decision, StoppedBy):
+                self._answer(task, decision)
+            else:
+                self._resume(task, decision, output.ended_s)
+
+    def fire(self) -> None:
+        """Answers or turns away the tasks whose time has come, while a stage runs or between."""
+        self.scheduler.fire(self._clock())
+
+    def next_timer_s(self) -> float:
+        """When `fire` is to be called next; infinite for never."""
+        return self.scheduler.next_timer_s()
+
+    def _resume(self, task: Task, wish: Wish, now_s: float) -> None:
+        if task.metrics is None:
+            raise ValueError(f"the task {task.request.id} has run no stage")
+        gain = expected_gain(task.plan.engine, task.metrics, wish.exit)
+        self.scheduler.resume(task, now_s, gain=gain)
+
+    def _answer(self, task: Task, why: StoppedBy) -> None:
+        now_s = self._close(task)
+        task.stopped_by = why
+        if task.metrics is not None:
+            response_time_s = now_s - task.request.received_s
+            task.metrics = task.metrics._replace(response_time=response_time_s)
+            self._tenancy.answered(task, task.metrics, now_s)
+        self._finished(task)
+
+    def _reject(self, task: Task, code: Code, detail: str) -> None:
+        self._close(task)
+        self._rejected(task, code, detail)
+
+    def _close(self, task: Task) -> float:
+        task.answered_s = self._clock()
+        task.features = None
+        return task.answered_s
+
+    def _may_begin(self, task: Task) -> bool:
+        return not self._is_unaffordable(task, self._clock())
+
+    def _is_unaffordable(self, task: Task, now_s: float) -> bool:
+        """Turns a task away for which a budget has no room."""
+        shortage = self._tenancy.shortage(task.plan, now_s)
+        if shortage is not None:
+            self._close(task)
+            self._unaffordable(task, shortage)
+        return shortage is not None

@@ -1,0 +1,162 @@
+"""An appliance without its edges, under a simulated clock."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+from typing_extensions import Self
+
+from appliance.budgets import Balance
+from appliance.dispatcher import Dispatcher
+from appliance.engine import Engine
+from appliance.errors import Code
+from appliance.executor import Executor
+from appliance.messages import Request
+from appliance.plan import Plan
+from appliance.task import Task
+from appliance.tenancy import Tenancy
+
+TICK_S = 0.5
+"""How often what is done now and then is done, as in the live appliance."""
+
+Answers = NDArray[np.float32]
+"""What a network would answer to one frame: logits, shape (exits, classes)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SimulatedRequest:
+    """A request that comes at a moment, and what the network answers to its frame."""
+
+    at_s: float
+    tenant: str
+    answers: Answers
+    name: str = ""
+    expires_s: float | None = None
+
+
+class SimulatedBackend:
+    """Stages that take their time on the simulated clock, and answer what comes with the frame."""
+
+    name = "simulated"
+
+    def __init__(
+        self, duration_s: Callable[[int, int], float], pass_s: Callable[[float], None]
+    ) -> None:
+        self._duration_s = duration_s
+        self._pass_s = pass_s
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+    def feed(self, tensor: Answers) -> Answers:
+        return tensor
+
+    def run(self, stage: int, batch: Sequence[Answers]) -> tuple[Answers, Sequence[Answers]]:
+        self._pass_s(self._duration_s(stage, len(batch)))
+        return np.stack([answers[stage] for answers in batch]), batch
+
+
+class Simulation:
+    """Runs requests through the same dispatcher, executor and adaptation as the live appliance.
+
+    `finished` and `rejected` are called with what becomes of each task.
+    """
+
+    def __init__(
+        self,
+        *,
+        finished: Callable[[Task], None],
+        rejected: Callable[[Task, Code, str], None],
+        tenancy: Tenancy | None = None,
+    ) -> None:
+        self.now_s = 0.0
+        self.tenancy = Tenancy() if tenancy is None else tenancy
+        self._executor = Executor(self._clock, self.tenancy)
+        self._rejected = rejected
+        self._dispatcher = Dispatcher(
+            executor=self._executor,
+            clock=self._clock,
+            finished=finished,
+            rejected=rejected,
+            unaffordable=self._unaffordable,
+        )
+        self._tick_due_s = TICK_S
+
+    def add(self, engine: Engine, duration_s: Callable[[int, int], float]) -> None:
+        """Takes an engine into service; `duration_s` gives a run's time by stage and batch size."""
+        self._executor.add(engine, SimulatedBackend(duration_s, self._pass))
+
+    def put_in_force(self, plans: Mapping[str, Plan]) -> None:
+        """Puts plans in force, by tenant."""
+        self._executor.plans = plans
+
+    def run(self, requests: Iterable[SimulatedRequest]) -> None:
+        """Plays requests in the order of their times, until the last of them is dealt with.
+
+        Those of tenants without a plan are left out.
+        """
+        coming = iter(requests)
+        following = next(coming, None)
+        while following is not None or len(self._dispatcher.scheduler):
+            while following is not None and following.at_s <= self.now_s:
+                self._submit(following)
+                following = next(coming, None)
+            self._tick_if_due()
+            batch = self._dispatcher.decide()
+            if batch:
+                self._dispatcher.take(batch, self._dispatcher.run(batch))
+            else:
+                arrives_s = math.inf if following is None else following.at_s
+                self._pass_until(min(arrives_s, self._dispatcher.next_timer_s()))
+
+    def _submit(self, coming: SimulatedRequest) -> None:
+        plan = self._executor.plans.get(coming.tenant)
+        if plan is None:
+            return
+        request = Request(
+            id=coming.name,
+            tenant=coming.tenant,
+            stream=None,
+            received_s=coming.at_s,
+            arrived_at_s=coming.at_s,
+            reply_topic="",
+            expires_s=coming.expires_s,
+        )
+        self._dispatcher.submit(Task(request=request, plan=plan, features=coming.answers))
+
+    def _clock(self) -> float:
+        return self.now_s
+
+    def _pass(self, seconds: float) -> None:
+        self._pass_until(self.now_s + seconds)
+
+    def _pass_until(self, time_s: float) -> None:
+        """Lets time go by, and has done on the way what comes at its time."""
+        if time_s == math.inf:
+            return
+        while (timer_s := self._dispatcher.next_timer_s()) <= time_s:
+            self.now_s = max(self.now_s, timer_s)
+            self._dispatcher.fire()
+        self.now_s = max(self.now_s, time_s)
+
+    def _tick_if_due(self) -> None:
+        if self.now_s >= self._tick_due_s:
+            self._tick_due_s = self.now_s + TICK_S
+            self.tenancy.energy.tick(self.now_s)
+            queues = self._dispatcher.scheduler.queue_lengths()
+            self.tenancy.adapt(self._executor.plans, queues, self.now_s)
+
+    def _unaffordable(self, task: Task, balance: Balance) -> None:
+        self._rejected(task, Code.TOO_MANY, f"the budget is spent for {balance.ends_in_s:.0f} s")
