@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from itertools import islice
 
 from appliance.engine import Engine
 from appliance.errors import Code
@@ -19,6 +20,9 @@ from appliance.waiting import Entry, Group, Line, due_of, optional_entry, owed_e
 BACKLOG_PART = 0.5
 """How much of the time that others leave it a tenant beyond its share may have queued: the rest is
 for bursts of theirs."""
+
+MOST_GIVING_WAY = 8
+"""How many tasks may give way to one."""
 
 BLOCKED_PRICE = 1.0
 """What a request that comes too late for its bound weighs against the accuracy of others."""
@@ -53,6 +57,9 @@ class Scheduler:
         self._timeline = Timeline()
         self._entries: dict[int, Entry] = {}
         self._lines: dict[str, Line] = {}
+        self._standings: LazyHeap[Line] = LazyHeap(
+            lambda standing, line: line.standing is standing and len(line.new) > 0
+        )
         self._groups: dict[tuple[int, int], Group] = {}
         self._urgent: LazyHeap[Entry] = LazyHeap(lambda _, entry: entry.live)
         self._last_starts: LazyHeap[Entry] = LazyHeap(lambda _, entry: entry.live)
@@ -232,27 +239,23 @@ class Scheduler:
         return fits
 
     def _victims(self, entry: Entry) -> Iterator[Entry]:
-        """The urgent tasks that have not begun and give way to another, the least worthy first.
+        """The urgent tasks that have not begun and give way to another.
 
-        Those of tenants beyond their share, then of lower priority, then of whoever has more
-        urgent work waiting for its weight than this one's tenant with it.
+        They are those of the tenant with the lowest standing, where that is lower than that of
+        this one's tenant would be.
         """
-        policy, beyond = entry.task.plan.policy, self.shares.beyond
-        if policy.tenant in beyond:
+        policy = entry.task.plan.policy
+        own = Line(policy.tenant)
+        own.urgent_s = entry.urgent_s or 0.0
+        if policy.tenant in self._lines:
+            own.urgent_s += self._lines[policy.tenant].urgent_s
+        beyond = policy.tenant in self.shares.beyond
+        own.stand(beyond=beyond, priority=policy.priority, weight=policy.weight)
+        lowest = self._standings.top()
+        if lowest is None or lowest[1].tenant == policy.tenant or lowest[0] >= own.standing:
             return
-        own = self._lines.get(policy.tenant, Line())
-        held = (own.urgent_s + (entry.urgent_s or 0.0)) / policy.weight
-        worse = []
-        for name, line in self._lines.items():
-            oldest = line.oldest_new()
-            if oldest is None or name == policy.tenant:
-                continue
-            other = oldest.task.plan.policy
-            rank = (name not in beyond, other.priority, -line.urgent_s / other.weight)
-            if rank < (True, policy.priority, -held):
-                worse.append((rank, name))
-        for _, name in sorted(worse):
-            yield from (e for e in self._lines[name].new.values() if e.urgent_s is not None)
+        urgent = (e for e in lowest[1].new.values() if e.urgent_s is not None)
+        yield from islice(urgent, MOST_GIVING_WAY)
 
     def _turn_away(self, entry: Entry, now_s: float) -> None:
         task = entry.task
@@ -282,7 +285,9 @@ class Scheduler:
         tenant = entry.task.request.tenant
         entry.rank(beyond=tenant in self.shares.beyond)
         self._entries[id(entry.task)] = entry
-        self._lines.setdefault(tenant, Line()).take_in(entry)
+        line = self._lines.setdefault(tenant, Line(tenant))
+        line.take_in(entry)
+        self._take_standing(line, entry.task)
         self._rest_s += entry.rest_s
         entry.group.push(entry)
         if entry.urgent_s is not None:
@@ -297,16 +302,29 @@ class Scheduler:
         del self._entries[id(entry.task)]
         line = self._lines[tenant]
         line.let_go(entry)
-        if not len(line):
+        if len(line):
+            self._take_standing(line, entry.task)
+        else:
             del self._lines[tenant]
         self._rest_s = self._rest_s - entry.rest_s if self._entries else 0.0
         if entry.urgent_s is not None:
             self._timeline.remove(entry.due_s, entry.urgent_s)
 
+    def _take_standing(self, line: Line, task: Task) -> None:
+        policy = task.plan.policy
+        beyond = line.tenant in self.shares.beyond
+        line.stand(beyond=beyond, priority=policy.priority, weight=policy.weight)
+        if line.new:
+            self._standings.push(line.standing, line)
+
     def _rank_anew(self, tenant: str) -> None:
-        for entry in self._lines.get(tenant, ()):
+        line = self._lines.get(tenant)
+        if line is None:
+            return
+        for entry in line:
             entry.rank(beyond=tenant in self.shares.beyond)
             entry.group.push(entry)
+            self._take_standing(line, entry.task)
 
     # Who runs.
 

@@ -73,16 +73,19 @@ class Group:
         (self.owed if entry.owed else self.optional).push(entry.key, entry)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Line:
     """One tenant's tasks, the oldest first."""
 
+    tenant: str
     new: OrderedDict[int, Entry] = field(default_factory=OrderedDict)
     begun: OrderedDict[int, Entry] = field(default_factory=OrderedDict)
     urgent_s: float = 0.0
     """The work that is owed to them by their deadlines."""
     rest_s: float = 0.0
     """How long all of their stages take."""
+    standing: tuple[bool, int, float] = (True, 0, 0.0)
+    """The smaller, the sooner its tasks give way to others'."""
 
     def __len__(self) -> int:
         return len(self.new) + len(self.begun)
@@ -97,6 +100,10 @@ class Line:
     def oldest_answered(self) -> Entry | None:
         """The oldest task that has an answer, and waits for a better one."""
         return next((entry for entry in self.begun.values() if not entry.owed), None)
+
+    def stand(self, *, beyond: bool, priority: int, weight: float) -> None:
+        """Takes its standing: beyond its share, of low priority, with much to do for its weight."""
+        self.standing = (not beyond, priority, -self.urgent_s / weight)
 
     def take_in(self, entry: Entry) -> None:
         (self.new if entry.task.started_s is None else self.begun)[id(entry.task)] = entry
