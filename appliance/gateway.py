@@ -150,10 +150,7 @@ class Gateway:
     def publish_reply(self, request: Request, reply: Reply) -> None:
         """Publishes a result or a rejection where the request wants it."""
         payload = REPLY.dump_json(reply)
-        overhead = len(request.reply_topic) + len(request.correlation or b"")
-        if len(payload) + overhead + PACKET_OVERHEAD_BYTES > self._max_packet_bytes:
-            # Sent all the same, it would end the connection, and again after every reconnect.
-            _log.error("a reply of %d bytes is over the broker's limit", len(payload))
+        if not self._fits(request.reply_topic, payload, request.correlation or b""):
             self._mark(request.delivery, Done.PUBLISHED)
             return
         properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
@@ -174,11 +171,14 @@ class Gateway:
     def publish_policy_state(self, tenant: str, payload: bytes, *, delivery: int = 0) -> None:
         """Publishes what is in force for a tenant, retained; an empty payload clears it."""
         topic = self._topics.policy_state(tenant, self._appliance)
-        self._publish(topic, payload, qos=1, delivery=delivery, retain=True)
+        if self._fits(topic, payload):
+            self._publish(topic, payload, qos=1, delivery=delivery, retain=True)
+        else:
+            self._mark(delivery, Done.PUBLISHED)
 
     def publish_telemetry(self, topic: str, payload: bytes) -> None:
         """Publishes a reading that nobody needs later: lost where the broker is away."""
-        if self.connected.is_set():
+        if self.connected.is_set() and self._fits(topic, payload):
             self._publish(topic, payload, qos=0)
 
     def logged(self, delivery: int) -> None:
@@ -188,6 +188,16 @@ class Gateway:
     def settled(self, delivery: int) -> None:
         """Notes that a delivery needs neither a reply nor a row."""
         self._mark(delivery, Done.BOTH)
+
+    def _fits(self, topic: str, payload: bytes, correlation: bytes = b"") -> bool:
+        """Whether the broker takes so large a packet; one that it does not is never sent.
+
+        It would end the connection, and be sent again after every reconnect.
+        """
+        size = len(payload) + len(topic.encode()) + len(correlation) + PACKET_OVERHEAD_BYTES
+        if size > self._max_packet_bytes:
+            _log.error("%d bytes for %s are over the broker's limit", len(payload), topic)
+        return size <= self._max_packet_bytes
 
     def _publish(  # noqa: PLR0913 - a publish has this many parts
         self,
