@@ -352,7 +352,7 @@ class Gateway:
         except UnicodeDecodeError:
             address = None
         if address is None:
-            _log.info("passed by: %d bytes on a topic that is no tenant's", len(message.payload))
+            _log.debug("passed by: %d bytes on a topic that is no tenant's", len(message.payload))
         return address
 
     def _arrival(

@@ -79,6 +79,10 @@ class PolicyBook:
             self._reject(tenant, error)
         except StoreError as error:
             self._reject(tenant, Rejected(Code.ENGINE_FAILED, str(error)))
+        except Exception as error:  # noqa: BLE001 - it is logged, and its sender learns of it
+            # A policy that ended this thread would come again, and end it after every restart.
+            _log.exception("tenant %s: a policy could not be taken in", tenant)
+            self._reject(tenant, Rejected(Code.ENGINE_FAILED, f"it was not taken in: {error!r}"))
         return self._states[tenant]
 
     def _compile(self, tenant: str, source: str | bytes) -> tuple[Plan, str]:
