@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import math
 import warnings
@@ -276,9 +277,17 @@ def _decode_npy(payload: Payload, spec: InputSpec, _limits: Limits) -> Tensor:
     return _converted(array, np.dtype(spec.dtype)).reshape(1, *spec.shape)
 
 
-def _npy_header(payload: Payload) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
+def _npy_header(payload: Payload) -> _NpyHeader:
     """Shape, whether in Fortran order, dtype, and where the data starts."""
-    stream = io.BytesIO(payload[:_NPY_HEADER_BYTES])
+    length_bytes = 2 if payload[6:7] == b"\x01" else 4
+    length = int.from_bytes(payload[8 : 8 + length_bytes], "little")
+    return _read_npy_header(bytes(payload[: min(8 + length_bytes + length, _NPY_HEADER_BYTES)]))
+
+
+# A sensor's headers are all the same, and reading one takes as long as a small stage.
+@functools.lru_cache(maxsize=64)
+def _read_npy_header(header: bytes) -> _NpyHeader:
+    stream = io.BytesIO(header)
     version = npy_format.read_magic(stream)
     if version not in _NPY_READERS:
         raise Rejected(Code.MALFORMED, f"an NPY of version {version} is not known")
@@ -287,6 +296,8 @@ def _npy_header(payload: Payload) -> tuple[tuple[int, ...], bool, np.dtype[Any],
         raise Rejected(Code.MALFORMED, f"the array's shape is {shape}, which are no numbers")
     return shape, fortran_order, dtype, stream.tell()
 
+
+_NpyHeader = tuple[tuple[int, ...], bool, np.dtype[Any], int]
 
 _NPY_READERS: dict[tuple[int, int], Any] = {
     (1, 0): npy_format.read_array_header_1_0,

@@ -21,6 +21,7 @@ from appliance.connection import BrokerAddress, new_client
 from appliance.deliveries import Deliveries, Done
 from appliance.errors import Code, Rejected
 from appliance.messages import REPLY, Arrival, Reply, Request
+from appliance.reply_properties import ReplyProperties
 from appliance.topics import Address, Topics, Verb
 
 _log = logging.getLogger(__name__)
@@ -153,13 +154,12 @@ class Gateway:
         if not self._fits(request.reply_topic, payload, request.correlation or b""):
             self._mark(request.delivery, Done.PUBLISHED)
             return
-        properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
-        properties.ContentType = "application/json"
-        if request.correlation is not None:
-            properties.CorrelationData = request.correlation
-        if request.expires_s is not None:
-            left_s = request.expires_s - self._clock()
-            properties.MessageExpiryInterval = max(1, math.ceil(left_s))
+        expires_s = request.expires_s
+        properties = ReplyProperties(
+            content_type="application/json",
+            correlation=request.correlation,
+            expiry_s=None if expires_s is None else max(1, math.ceil(expires_s - self._clock())),
+        )
         self._publish(
             request.reply_topic,
             payload,
