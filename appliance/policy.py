@@ -174,6 +174,16 @@ def parse_policy_document(text: str | bytes) -> Document:
     return parse_document(text, max_characters=MAX_CHARACTERS)
 
 
+def tenant_of(text: str | bytes) -> str:
+    """The tenant that a policy names. Raises InvalidDocument where it names none."""
+    document = parse_policy_document(text)
+    value = document.value
+    if not isinstance(value, dict) or not isinstance(value.get("tenant"), str):
+        fault = Fault(path=("tenant",), message="`tenant` is missing")
+        raise InvalidDocument(document.locate([fault]))
+    return str(value["tenant"])
+
+
 def read_policy(document: Document, *, tenant: str | None = None) -> Policy:
     """The policy in a document that was parsed before. Raises InvalidDocument."""
     if not isinstance(document.value, dict):
