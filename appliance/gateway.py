@@ -8,7 +8,6 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import paho.mqtt.client as mqtt
@@ -20,7 +19,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from appliance.connection import BrokerAddress, new_client
 from appliance.deliveries import Deliveries, Done
 from appliance.errors import Code, Rejected
-from appliance.messages import REPLY, Arrival, Reply, Request
+from appliance.messages import REPLY, Arrival, CommandPush, PolicyPush, Reply, Request
 from appliance.reply_properties import ReplyProperties
 from appliance.topics import Address, Topics, Verb
 
@@ -36,24 +35,6 @@ KEEPALIVE_S = 30
 
 DRAIN_S = 5.0
 """How long a stop waits for the broker to take what is in flight."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PolicyPush:
-    """A policy document as a fleet manager published it; an empty one removes the policy."""
-
-    tenant: str
-    document: bytes
-    retained: bool
-    delivery: int
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CommandPush:
-    """A command to this appliance as a fleet manager published it."""
-
-    payload: bytes
-    delivery: int
 
 
 class Gateway:

@@ -33,10 +33,18 @@ from appliance.errors import (
     StoreError,
 )
 from appliance.executor import Executor
-from appliance.gateway import CommandPush, Gateway, PolicyPush
+from appliance.gateway import Gateway
 from appliance.intake import Intake
 from appliance.loop import ExecutorLoop
-from appliance.messages import POLICY_STATE, Arrival, Reply, Request, RequestKey
+from appliance.messages import (
+    POLICY_STATE,
+    Arrival,
+    CommandPush,
+    PolicyPush,
+    Reply,
+    Request,
+    RequestKey,
+)
 from appliance.plan import Plan
 from appliance.policy import tenant_of
 from appliance.policy_book import PolicyBook
