@@ -24,14 +24,7 @@ from appliance.dispatcher import Dispatcher
 from appliance.duplicates import InHand
 from appliance.energy import Energy
 from appliance.engine import Engine
-from appliance.errors import (
-    Code,
-    DelenError,
-    InvalidDocument,
-    Rejected,
-    ServiceError,
-    StoreError,
-)
+from appliance.errors import Code, DelenError, InvalidDocument, Rejected, ServiceError, StoreError
 from appliance.executor import Executor
 from appliance.gateway import Gateway
 from appliance.intake import Intake
