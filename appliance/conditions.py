@@ -181,11 +181,14 @@ def _parse_several(
 
 _EXPRESSION = re.compile(r"\s*(\w+)\s*([<>=!]+)\s*(.*?)\s*", re.DOTALL)
 
+MAX_EXPRESSION = 256
+"""How many characters a comparison may have: matching a long one could take for ever."""
+
 
 def _parse_expression(
     text: str, scope: Scope, path: KeyPath, faults: list[Fault]
 ) -> Comparison | None:
-    match = _EXPRESSION.fullmatch(text)
+    match = _EXPRESSION.fullmatch(text) if len(text) <= MAX_EXPRESSION else None
     if match is None:
         message = f"{text!r} is no comparison: write `metric op threshold`, as `confidence >= 0.9`"
         faults.append(Fault(path=path, message=message))

@@ -14,6 +14,9 @@ from appliance.errors import Fault, InvalidDocument, KeyPath, Problem
 MAX_CHARACTERS = 262_144
 MAX_DEPTH = 32
 
+MAX_MESSAGE = 400
+"""What a sentence on a fault is cut to, since it may repeat what the document holds."""
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -40,9 +43,7 @@ class Document:
         while path and path not in self.places:
             path = path[:-1]
         place = self.places.get(path, Place(1, 1))
-        return Problem(
-            path=dotted(fault.path), line=place.line, column=place.column, message=fault.message
-        )
+        return _problem(dotted(fault.path), place, fault.message)
 
 
 def dotted(path: KeyPath) -> str:
@@ -61,13 +62,13 @@ def listed(error: ValidationError) -> str:
     )
 
 
-def parse_document(text: str | bytes) -> Document:
+def parse_document(text: str | bytes, *, max_characters: int = MAX_CHARACTERS) -> Document:
     """Reads YAML, of which JSON is nearly a part. Raises InvalidDocument, with the place.
 
-    Anchors and aliases are refused (a few lines of them expand to gigabytes), as are documents
-    over 256 KiB or nested more than 32 deep, and keys that stand twice.
+    Anchors and aliases are refused (a few lines of them expand to gigabytes), as are tags,
+    documents that are longer than allowed or nested more than 32 deep, and keys that stand twice.
     """
-    source = _decode(text)
+    source = _decode(text, max_characters)
     if source.lstrip().startswith(("{", "[")):
         # JSON may hold tabs between its tokens, YAML may not; inside JSON's strings there are none.
         source = source.replace("\t", " ")
@@ -80,10 +81,8 @@ def parse_document(text: str | bytes) -> Document:
     except yaml.reader.ReaderError as error:
         before = source[: error.position]
         place = Place(before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1)
-        problem = f"the character U+{ord(source[error.position]):04X} is not allowed"
-        raise InvalidDocument(
-            [Problem(path="", line=place.line, column=place.column, message=problem)]
-        ) from error
+        message = f"the character U+{ord(source[error.position]):04X} is not allowed"
+        raise InvalidDocument([_problem("", place, message)]) from error
     if node is None:
         raise _invalid(None, "the document is empty")
     places: dict[KeyPath, Place] = {(): _place(node.start_mark)}
@@ -91,9 +90,9 @@ def parse_document(text: str | bytes) -> Document:
     return Document(value, places)
 
 
-def _decode(text: str | bytes) -> str:
-    if len(text) > MAX_CHARACTERS:
-        raise _invalid(None, f"the document is longer than {MAX_CHARACTERS} characters")
+def _decode(text: str | bytes, max_characters: int) -> str:
+    if len(text) > max_characters:
+        raise _invalid(None, f"the document is longer than {max_characters} characters")
     if isinstance(text, str):
         return text
     try:
@@ -110,6 +109,8 @@ def _check_shape(source: str) -> None:
     for event in yaml.parse(source, Loader=yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
             raise _invalid(event.start_mark, "anchors and aliases (& and *) are not allowed")
+        if getattr(event, "tag", None) is not None:
+            raise _invalid(event.start_mark, "tags (!) are not allowed")
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
         elif isinstance(event, yaml.CollectionEndEvent):
@@ -140,7 +141,7 @@ def _construct_mapping(
             raise _invalid(key_node.start_mark, "a key must be a plain word")
         # A batch size of an engine is a whole number; every other key is the word as written.
         key = _scalar(key_node)
-        key = key if isinstance(key, int) and not isinstance(key, bool) else key_node.value
+        key = key if isinstance(key, int) and not isinstance(key, bool) else _text(key_node)
         if key in mapping:
             raise _invalid(key_node.start_mark, f"`{key}` stands here twice")
         below = (*path, key)
@@ -151,10 +152,20 @@ def _construct_mapping(
 
 def _scalar(node: yaml.Node) -> Any:
     try:
-        return yaml.SafeLoader("").construct_object(node)
+        value = yaml.SafeLoader("").construct_object(node)
     except (yaml.MarkedYAMLError, ValueError, OverflowError) as error:
         problem = getattr(error, "problem", None) or str(error)
         raise _invalid(node.start_mark, f"{node.value!r} cannot be read: {problem}") from error
+    return _text(node) if isinstance(value, str) else value
+
+
+def _text(node: yaml.Node) -> str:
+    """A scalar as it is written. JSON escapes a character such as an emoji in two halves."""
+    try:
+        return str(node.value).encode("utf-16", "surrogatepass").decode("utf-16")
+    except UnicodeDecodeError as error:
+        message = f"{node.value!r} holds half of an escaped character"
+        raise _invalid(node.start_mark, message) from error
 
 
 def _place(mark: Any) -> Place:
@@ -163,6 +174,12 @@ def _place(mark: Any) -> Place:
 
 def _invalid(mark: Any, message: str) -> InvalidDocument:
     place = Place(1, 1) if mark is None else _place(mark)
-    return InvalidDocument(
-        [Problem(path="", line=place.line, column=place.column, message=message)]
-    )
+    return InvalidDocument([_problem("", place, message)])
+
+
+def _problem(path: str, place: Place, message: str) -> Problem:
+    return Problem(path=_cut(path), line=place.line, column=place.column, message=_cut(message))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MAX_MESSAGE else f"{text[:MAX_MESSAGE]} ..."

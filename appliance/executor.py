@@ -182,8 +182,10 @@ def _run_each(
 ) -> tuple[Sequence[NDArray[np.float32] | EngineError], Sequence[Features]]:
     try:
         logits, features = backend.run(stage, items)
-    except EngineError as error:
+    except Exception as error:  # noqa: BLE001 - a runtime raises what it likes; other tasks go on
         if len(items) == 1:
+            if not isinstance(error, EngineError):
+                error = EngineError(f"stage {stage} failed: {error!r}")
             return [error], [None]
     else:
         return list(logits), features or [None] * len(items)

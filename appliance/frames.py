@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import math
 import warnings
-import wave
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.lib import format as _format
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
+from appliance import sound
 from appliance.engine import InputSpec, Kind, Resize
 from appliance.errors import Code, Rejected
 
@@ -62,7 +63,13 @@ def decode(
         raise Rejected(Code.UNKNOWN_TYPE, f"this engine takes {kind.value} frames, not images")
     if media == _WAV and kind is not Kind.AUDIO:
         raise Rejected(Code.UNKNOWN_TYPE, f"this engine takes {kind.value} frames, not sound")
-    tensor = _DECODERS[media](payload, spec, limits)
+    try:
+        tensor = _DECODERS[media](payload, spec, limits)
+    except Rejected:
+        raise
+    except Exception as error:  # decoders raise whatever a broken file makes them meet
+        said = str(error) or type(error).__name__
+        raise Rejected(Code.MALFORMED, f"the {_NAMES[media]} cannot be decoded: {said}") from error
     # An NPY header of odd length leaves its numbers unaligned, which a runtime may not expect.
     return np.require(tensor, requirements=("C_CONTIGUOUS", "ALIGNED"))
 
@@ -70,6 +77,8 @@ def decode(
 # What a frame is.
 
 _JPEG, _PNG, _NPY, _WAV = "image/jpeg", "image/png", "application/x-npy", "audio/wav"
+
+_NAMES = {_JPEG: "image", _PNG: "image", _NPY: "NPY", _WAV: "WAV"}
 
 _ALIASES = {
     "image/jpg": _JPEG,
@@ -106,7 +115,7 @@ def _sniff(payload: Payload) -> str | None:
     start = bytes(payload[:12])
     if start.startswith(b"\xff\xd8\xff"):
         return _JPEG
-    if start.startswith(b"\x89PNG\r\n\x1a\n"):
+    if start.startswith(_PNG_START):
         return _PNG
     if start.startswith(npy_format.MAGIC_PREFIX):
         return _NPY
@@ -153,6 +162,8 @@ def _open_image(
 
     A JPEG is decoded at a half, a quarter or an eighth of its size where that is still `enough`.
     """
+    if payload.startswith(_PNG_START) and _PNG_END not in payload:
+        raise Rejected(Code.MALFORMED, "the image is cut off: it has no end")
     try:
         with warnings.catch_warnings():
             # Pillow warns of a decompression bomb at its own limit; ours is asked here.
@@ -164,12 +175,18 @@ def _open_image(
             ImageOps.exif_transpose(opened, in_place=True)
             image = _eight_bits(opened)
             return image if image.mode == mode else image.convert(mode)
-    except Rejected:
-        raise
     except Image.DecompressionBombError as error:
         raise Rejected(Code.TOO_LARGE, f"the image has too many pixels: {error}") from error
-    except Exception as error:  # Pillow's plugins raise whatever a broken file makes them meet
-        raise Rejected(Code.MALFORMED, f"the image cannot be decoded: {error}") from error
+    except UnidentifiedImageError as error:
+        raise Rejected(
+            Code.MALFORMED, "the image cannot be decoded: its header is broken"
+        ) from error
+
+
+_PNG_START = b"\x89PNG\r\n\x1a\n"
+
+_PNG_END = b"IEND\xaeB`\x82"
+"""The last chunk, which Pillow does not miss."""
 
 
 def _require_few_pixels(image: Image.Image, limits: Limits) -> None:
@@ -260,20 +277,34 @@ def _decode_npy(payload: Payload, spec: InputSpec, _limits: Limits) -> Tensor:
     return _converted(array, np.dtype(spec.dtype)).reshape(1, *spec.shape)
 
 
-def _npy_header(payload: Payload) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
+def _npy_header(payload: Payload) -> _NpyHeader:
     """Shape, whether in Fortran order, dtype, and where the data starts."""
-    stream = io.BytesIO(payload[:_NPY_HEADER_BYTES])
-    try:
-        version = npy_format.read_magic(stream)
-        readers = {
-            (1, 0): npy_format.read_array_header_1_0,
-            (2, 0): npy_format.read_array_header_2_0,
-        }
-        shape, fortran_order, dtype = readers[version](stream)
-    except Exception as error:  # the header is a Python literal, which can be broken in many ways
-        raise Rejected(Code.MALFORMED, f"the NPY header cannot be read: {error}") from error
+    length_bytes = 2 if payload[6:7] == b"\x01" else 4
+    length = int.from_bytes(payload[8 : 8 + length_bytes], "little")
+    return _read_npy_header(bytes(payload[: min(8 + length_bytes + length, _NPY_HEADER_BYTES)]))
+
+
+# A sensor's headers are all the same, and reading one takes as long as a small stage.
+@functools.lru_cache(maxsize=64)
+def _read_npy_header(header: bytes) -> _NpyHeader:
+    stream = io.BytesIO(header)
+    version = npy_format.read_magic(stream)
+    if version not in _NPY_READERS:
+        raise Rejected(Code.MALFORMED, f"an NPY of version {version} is not known")
+    shape, fortran_order, dtype = _NPY_READERS[version](stream)
+    if bool in map(type, shape):  # which NumPy takes for the numbers 0 and 1
+        raise Rejected(Code.MALFORMED, f"the array's shape is {shape}, which are no numbers")
     return shape, fortran_order, dtype, stream.tell()
 
+
+_NpyHeader = tuple[tuple[int, ...], bool, np.dtype[Any], int]
+
+_NPY_READERS: dict[tuple[int, int], Any] = {
+    (1, 0): npy_format.read_array_header_1_0,
+    (2, 0): npy_format.read_array_header_2_0,
+    # Version 3 differs in the encoding of fields' names, and an array of numbers has none.
+    (3, 0): npy_format.read_array_header_2_0,
+}
 
 _NPY_HEADER_BYTES = 10_012
 """NumPy reads no header over 10,000 characters; its magic and its length come before that."""
@@ -301,87 +332,14 @@ def _decode_wav(payload: Payload, spec: InputSpec, _limits: Limits) -> Tensor:
     wanted = spec.shape[-1]
     if math.prod(spec.shape) != wanted:
         raise Rejected(Code.UNKNOWN_TYPE, "this engine's input is no row of samples: send an NPY")
-    samples, rate_hz = _read_wav(payload, seconds=wanted / spec.sample_rate_hz)
-    if rate_hz != spec.sample_rate_hz:
-        samples = _resampled(samples, rate_hz, spec.sample_rate_hz)
+    samples = sound.samples(payload, wanted, spec.sample_rate_hz)
     row = np.zeros(wanted, np.float32)
-    row[: len(samples)] = samples[:wanted]
+    row[: len(samples)] = samples
     if spec.mean:
         row -= spec.mean[0]
     if spec.std:
         row /= spec.std[0]
     return row.astype(spec.dtype, copy=False).reshape(1, *spec.shape)
-
-
-def _read_wav(payload: Payload, *, seconds: float) -> tuple[NDArray[np.float32], int]:
-    """Mono samples in -1..1, as many as the seconds take, and their rate in Hz."""
-    try:
-        with wave.open(io.BytesIO(_plain_wav(payload))) as sound:
-            channels, width, rate_hz = (
-                sound.getnchannels(),
-                sound.getsampwidth(),
-                sound.getframerate(),
-            )
-            count = sound.getnframes()
-            data = sound.readframes(count)
-    except Exception as error:  # wave raises EOFError, RuntimeError, struct.error and its own
-        raise Rejected(Code.MALFORMED, f"the WAV cannot be read: {error}") from error
-    if len(data) < count * channels * width:
-        raise Rejected(Code.MALFORMED, "the WAV is cut off: it has less sound than its header says")
-    if not 1_000 <= rate_hz <= 768_000:
-        raise Rejected(Code.MALFORMED, f"the WAV's sample rate of {rate_hz} Hz is out of range")
-    # What the input has no room for is not converted.
-    wanted = math.ceil(seconds * rate_hz) + 1
-    samples = _pcm(data[: wanted * channels * width], width)
-    return samples.reshape(-1, channels).mean(axis=1, dtype=np.float32), rate_hz
-
-
-def _plain_wav(payload: Payload) -> Payload:
-    """An extensible WAV of integer samples as a plain one.
-
-    Many programs write 24 bits in that form, which the standard library reads from 3.12 on.
-    """
-    if payload[12:16] == b"fmt " and payload[20:22] == b"\xfe\xff" and payload[44:60] == _PCM_GUID:
-        return payload[:20] + b"\x01\x00" + payload[22:]
-    return payload
-
-
-_PCM_GUID = bytes.fromhex("0100000000001000800000aa00389b71")
-"""How an extensible WAV says that its samples are integers."""
-
-
-def _pcm(data: bytes, width: int) -> NDArray[np.float32]:
-    """Integer samples of 1 to 4 bytes as -1..1; those of one byte are unsigned, as WAV has it."""
-    match width:
-        case 1:
-            return _scaled(np.frombuffer(data, np.uint8).astype(np.float32) - 128.0, 7)
-        case 2:
-            return _scaled(np.frombuffer(data, "<i2").astype(np.float32), 15)
-        case 3:
-            wide = np.zeros((len(data) // 3, 4), np.uint8)
-            wide[:, 1:] = np.frombuffer(data, np.uint8).reshape(-1, 3)
-            return _scaled(wide.view("<i4")[:, 0].astype(np.float32), 31)
-        case 4:
-            return _scaled(np.frombuffer(data, "<i4").astype(np.float32), 31)
-        case _:
-            raise Rejected(Code.MALFORMED, f"the WAV has {8 * width} bits a sample: use 8 to 32")
-
-
-def _scaled(samples: NDArray[np.float32], bits: int) -> NDArray[np.float32]:
-    samples /= np.float32(2.0**bits)
-    return samples
-
-
-def _resampled(samples: NDArray[np.float32], from_hz: int, to_hz: int) -> NDArray[np.float32]:
-    """Linear interpolation: enough for speech, and no library more."""
-    if not len(samples):
-        return samples
-    count = max(1, round(len(samples) * to_hz / from_hz))
-    positions = np.arange(count) * (from_hz / to_hz)
-    resampled: NDArray[np.float32] = np.interp(positions, np.arange(len(samples)), samples).astype(
-        np.float32
-    )
-    return resampled
 
 
 _DECODERS: dict[str, Callable[[Payload, InputSpec, Limits], Tensor]] = {

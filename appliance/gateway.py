@@ -8,7 +8,6 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import paho.mqtt.client as mqtt
@@ -20,7 +19,8 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from appliance.connection import BrokerAddress, new_client
 from appliance.deliveries import Deliveries, Done
 from appliance.errors import Code, Rejected
-from appliance.messages import REPLY, Arrival, Reply, Request
+from appliance.messages import REPLY, Arrival, CommandPush, PolicyPush, Reply, Request
+from appliance.reply_properties import ReplyProperties
 from appliance.topics import Address, Topics, Verb
 
 _log = logging.getLogger(__name__)
@@ -35,24 +35,6 @@ KEEPALIVE_S = 30
 
 DRAIN_S = 5.0
 """How long a stop waits for the broker to take what is in flight."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PolicyPush:
-    """A policy document as a fleet manager published it; an empty one removes the policy."""
-
-    tenant: str
-    document: bytes
-    retained: bool
-    delivery: int
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CommandPush:
-    """A command to this appliance as a fleet manager published it."""
-
-    payload: bytes
-    delivery: int
 
 
 class Gateway:
@@ -150,19 +132,15 @@ class Gateway:
     def publish_reply(self, request: Request, reply: Reply) -> None:
         """Publishes a result or a rejection where the request wants it."""
         payload = REPLY.dump_json(reply)
-        overhead = len(request.reply_topic) + len(request.correlation or b"")
-        if len(payload) + overhead + PACKET_OVERHEAD_BYTES > self._max_packet_bytes:
-            # Sent all the same, it would end the connection, and again after every reconnect.
-            _log.error("a reply of %d bytes is over the broker's limit", len(payload))
+        if not self._fits(request.reply_topic, payload, request.correlation or b""):
             self._mark(request.delivery, Done.PUBLISHED)
             return
-        properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
-        properties.ContentType = "application/json"
-        if request.correlation is not None:
-            properties.CorrelationData = request.correlation
-        if request.expires_s is not None:
-            left_s = request.expires_s - self._clock()
-            properties.MessageExpiryInterval = max(1, math.ceil(left_s))
+        expires_s = request.expires_s
+        properties = ReplyProperties(
+            content_type="application/json",
+            correlation=request.correlation,
+            expiry_s=None if expires_s is None else max(1, math.ceil(expires_s - self._clock())),
+        )
         self._publish(
             request.reply_topic,
             payload,
@@ -174,11 +152,14 @@ class Gateway:
     def publish_policy_state(self, tenant: str, payload: bytes, *, delivery: int = 0) -> None:
         """Publishes what is in force for a tenant, retained; an empty payload clears it."""
         topic = self._topics.policy_state(tenant, self._appliance)
-        self._publish(topic, payload, qos=1, delivery=delivery, retain=True)
+        if self._fits(topic, payload):
+            self._publish(topic, payload, qos=1, delivery=delivery, retain=True)
+        else:
+            self._mark(delivery, Done.PUBLISHED)
 
     def publish_telemetry(self, topic: str, payload: bytes) -> None:
         """Publishes a reading that nobody needs later: lost where the broker is away."""
-        if self.connected.is_set():
+        if self.connected.is_set() and self._fits(topic, payload):
             self._publish(topic, payload, qos=0)
 
     def logged(self, delivery: int) -> None:
@@ -188,6 +169,16 @@ class Gateway:
     def settled(self, delivery: int) -> None:
         """Notes that a delivery needs neither a reply nor a row."""
         self._mark(delivery, Done.BOTH)
+
+    def _fits(self, topic: str, payload: bytes, correlation: bytes = b"") -> bool:
+        """Whether the broker takes so large a packet; one that it does not is never sent.
+
+        It would end the connection, and be sent again after every reconnect.
+        """
+        size = len(payload) + len(topic.encode()) + len(correlation) + PACKET_OVERHEAD_BYTES
+        if size > self._max_packet_bytes:
+            _log.error("%d bytes for %s are over the broker's limit", len(payload), topic)
+        return size <= self._max_packet_bytes
 
     def _publish(  # noqa: PLR0913 - a publish has this many parts
         self,
@@ -342,7 +333,7 @@ class Gateway:
         except UnicodeDecodeError:
             address = None
         if address is None:
-            _log.info("passed by: %d bytes on a topic that is no tenant's", len(message.payload))
+            _log.debug("passed by: %d bytes on a topic that is no tenant's", len(message.payload))
         return address
 
     def _arrival(

@@ -14,9 +14,16 @@ from typing_extensions import Self
 from appliance import frames
 from appliance.duplicates import InHand, key_of, may_be_logged
 from appliance.errors import Code, Rejected, StoreError
-from appliance.gateway import CommandPush, PolicyPush
 from appliance.loop import ExecutorLoop
-from appliance.messages import Arrival, Reply, Request, RequestKey, Result
+from appliance.messages import (
+    Arrival,
+    CommandPush,
+    PolicyPush,
+    Reply,
+    Request,
+    RequestKey,
+    Result,
+)
 from appliance.plan import Plan
 from appliance.policy_book import PolicyBook
 from appliance.reader import Reader

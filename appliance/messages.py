@@ -1,4 +1,4 @@
-"""Requests, results and rejections, as they stand on the wire."""
+"""Requests, pushes, results and rejections, as they stand on the wire."""
 
 from __future__ import annotations
 
@@ -57,6 +57,24 @@ class Arrival:
     content_type: str | None = None
     refusal: Rejected | None = None
     """Why the gateway itself turns it away."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PolicyPush:
+    """A policy document as a fleet manager published it; an empty one removes the policy."""
+
+    tenant: str
+    document: bytes
+    retained: bool
+    delivery: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CommandPush:
+    """A command to this appliance as a fleet manager published it."""
+
+    payload: bytes
+    delivery: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -23,6 +23,9 @@ from appliance.fields import quantity, sentence_error
 from appliance.quantities import Dimension
 from appliance.topics import level_fault
 
+MAX_CHARACTERS = 65_536
+"""How long a policy may be. Longer documents keep the frames of all tenants waiting."""
+
 
 def _condition(scope: Scope) -> PlainValidator:
     def read(value: object) -> Condition:
@@ -163,8 +166,22 @@ def parse_policy(text: str | bytes, *, tenant: str | None = None) -> Policy:
 
     Raises InvalidDocument with everything that is wrong in it, each problem with its place.
     """
-    document = parse_document(text)
-    return read_policy(document, tenant=tenant)
+    return read_policy(parse_policy_document(text), tenant=tenant)
+
+
+def parse_policy_document(text: str | bytes) -> Document:
+    """The document in the text of a policy. Raises InvalidDocument."""
+    return parse_document(text, max_characters=MAX_CHARACTERS)
+
+
+def tenant_of(text: str | bytes) -> str:
+    """The tenant that a policy names. Raises InvalidDocument where it names none."""
+    document = parse_policy_document(text)
+    value = document.value
+    if not isinstance(value, dict) or not isinstance(value.get("tenant"), str):
+        fault = Fault(path=("tenant",), message="`tenant` is missing")
+        raise InvalidDocument(document.locate([fault]))
+    return str(value["tenant"])
 
 
 def read_policy(document: Document, *, tenant: str | None = None) -> Policy:
@@ -197,7 +214,7 @@ def _unknown_modes(value: dict[str, Any]) -> list[Fault]:
     return [
         Fault(path=("adapt", index, "use"), message=f"no mode `{rule['use']}`; {known}")
         for index, rule in enumerate(rules)
-        if isinstance(rule, dict) and "use" in rule and rule["use"] not in modes
+        if isinstance(rule, dict) and isinstance(rule.get("use"), str) and rule["use"] not in modes
     ]
 
 

@@ -8,17 +8,20 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from types import MappingProxyType
 
-from appliance.document import Document, parse_document
+from appliance.document import Document
 from appliance.engine import Engine
 from appliance.errors import Code, EngineError, Fault, Faulty, InvalidDocument, Rejected, StoreError
 from appliance.feasibility import conflicts, exits_of
 from appliance.messages import ExitOutlook, PolicyRejection, PolicyState
 from appliance.plan import Plan, compile_plan
-from appliance.policy import Policy, read_policy
+from appliance.policy import Policy, parse_policy_document, read_policy
 from appliance.shelf import EngineShelf
 from appliance.store import Store
 
 _log = logging.getLogger(__name__)
+
+MAX_PROBLEMS = 100
+"""How many mistakes a state lists; `delen policy check` prints them all."""
 
 
 class PolicyBook:
@@ -71,17 +74,19 @@ class PolicyBook:
             else:
                 self._states[tenant] = replace(self._states[tenant], last_rejection=None)
         except InvalidDocument as error:
-            count = len(error.problems)
-            detail = f"{count} problem{'s' * (count > 1)}: {error}"
-            self._reject(tenant, Rejected(Code.INVALID_POLICY, detail), error)
+            self._reject(tenant, Rejected(Code.INVALID_POLICY, _detail(error)), error)
         except Rejected as error:
             self._reject(tenant, error)
         except StoreError as error:
             self._reject(tenant, Rejected(Code.ENGINE_FAILED, str(error)))
+        except Exception as error:  # noqa: BLE001 - it is logged, and its sender learns of it
+            # A policy that ended this thread would come again, and end it after every restart.
+            _log.exception("tenant %s: a policy could not be taken in", tenant)
+            self._reject(tenant, Rejected(Code.ENGINE_FAILED, f"it was not taken in: {error!r}"))
         return self._states[tenant]
 
     def _compile(self, tenant: str, source: str | bytes) -> tuple[Plan, str]:
-        document = parse_document(source)
+        document = parse_policy_document(source)
         policy = read_policy(document, tenant=tenant)
         engine = self._engine(policy.engine, document)
         try:
@@ -155,7 +160,7 @@ class PolicyBook:
                 reason=rejected.code.reason,
                 detail=rejected.detail,
                 rejected_at=self._now(),
-                errors=() if invalid is None else invalid.problems,
+                errors=() if invalid is None else invalid.problems[:MAX_PROBLEMS],
             ),
         )
         _log.warning("tenant %s: a policy is turned away: %s", tenant, rejected.detail)
@@ -167,6 +172,13 @@ class PolicyBook:
     def _now(self) -> str:
         moment = datetime.fromtimestamp(self._wall_clock(), timezone.utc)
         return moment.isoformat(timespec="milliseconds")
+
+
+def _detail(error: InvalidDocument) -> str:
+    count = len(error.problems)
+    listed = InvalidDocument(error.problems[:MAX_PROBLEMS])
+    first = f", the first {MAX_PROBLEMS}" * (count > MAX_PROBLEMS)
+    return f"{count} problem{'s' * (count > 1)}{first}: {listed}"
 
 
 def _milli(value: float | None) -> float | None:

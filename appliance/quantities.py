@@ -50,6 +50,10 @@ _UNITS: dict[Dimension, dict[str, float]] = {
 _QUANTITY = re.compile(r"\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(\S*)\s*", re.ASCII)
 
 
+MAX_CHARACTERS = 64
+"""A longer text is no quantity; trying to match one can take an expression for ever."""
+
+
 class QuantityError(DelenError):
     """A text or number that is no quantity of the dimension asked for."""
 
@@ -78,7 +82,7 @@ def _number(value: object, dimension: Dimension) -> float:
             return math.inf
     if not isinstance(value, str):
         raise QuantityError(f"{value!r} is not a number with a unit such as {_example(dimension)}")
-    match = _QUANTITY.fullmatch(value)
+    match = _QUANTITY.fullmatch(value) if len(value) <= MAX_CHARACTERS else None
     if match is None:
         raise QuantityError(f"{value!r} is not a number with a unit such as {_example(dimension)}")
     digits, unit = match.groups()

@@ -22,12 +22,8 @@ def result_of(task: Task, appliance: str) -> Result:
     engine = task.plan.engine
     order = np.argsort(probabilities)[: -TOP - 1 : -1]
     top = tuple(
-        Candidate(
-            label=engine.label(index),
-            index=index,
-            confidence=round(float(probabilities[index]), 6),
-        )
-        for index in order.tolist()
+        Candidate(label=engine.label(index), index=index, confidence=round(confidence, 6))
+        for index, confidence in zip(order.tolist(), probabilities[order].tolist(), strict=True)
     )
     return Result(
         id=task.request.id,

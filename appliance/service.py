@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from datetime import datetime, timezone
 from functools import partial
-from pathlib import Path
 from types import TracebackType
 
 from typing_extensions import Self
@@ -22,25 +21,25 @@ from appliance.command import parse_command
 from appliance.connection import BrokerAddress
 from appliance.device_budget import DeviceBudget, parse_device_budget
 from appliance.dispatcher import Dispatcher
-from appliance.document import parse_document
 from appliance.duplicates import InHand
 from appliance.energy import Energy
 from appliance.engine import Engine
-from appliance.errors import (
-    Code,
-    DelenError,
-    Fault,
-    InvalidDocument,
-    Rejected,
-    ServiceError,
-    StoreError,
-)
+from appliance.errors import Code, DelenError, InvalidDocument, Rejected, ServiceError, StoreError
 from appliance.executor import Executor
-from appliance.gateway import CommandPush, Gateway, PolicyPush
+from appliance.gateway import Gateway
 from appliance.intake import Intake
 from appliance.loop import ExecutorLoop
-from appliance.messages import POLICY_STATE, Arrival, Reply, Request, RequestKey
+from appliance.messages import (
+    POLICY_STATE,
+    Arrival,
+    CommandPush,
+    PolicyPush,
+    Reply,
+    Request,
+    RequestKey,
+)
 from appliance.plan import Plan
+from appliance.policy import tenant_of
 from appliance.policy_book import PolicyBook
 from appliance.power.meters import MeterOptions
 from appliance.power.protocol import Reading
@@ -370,21 +369,12 @@ class Service:
             known = reader.known_tenants()
         for path in sorted(self._settings.conditions.glob("*.yaml")):
             try:
-                tenant = _tenant_of(path)
+                source = path.read_bytes()
+                tenant = tenant_of(source)
                 if tenant not in known:
-                    self._book.push(tenant, path.read_bytes())
+                    self._book.push(tenant, source)
             except (InvalidDocument, OSError) as error:
                 _log.error("%s is no policy: %s", path, error)
-
-
-def _tenant_of(path: Path) -> str:
-    """The tenant that a policy file names. Raises InvalidDocument where it names none."""
-    document = parse_document(path.read_bytes())
-    value = document.value
-    if not isinstance(value, dict) or not isinstance(value.get("tenant"), str):
-        fault = Fault(path=("tenant",), message="`tenant` is missing")
-        raise InvalidDocument(document.locate([fault]))
-    return str(value["tenant"])
 
 
 def serve(settings: Settings, stop: threading.Event) -> None:

@@ -133,6 +133,10 @@ def read_settings(**overrides: object) -> Settings:
         raise SettingsError("\n".join(lines)) from error
     except yaml.YAMLError as error:
         raise SettingsError(f"{FILE} is no YAML: {error}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{FILE} cannot be read: {error}") from error
+    except (AttributeError, TypeError, ValueError) as error:  # what pydantic makes of the rest
+        raise SettingsError(f"{FILE} must hold a setting a line, as `mqtt_host: broker`") from error
 
 
 def unknown_variables() -> list[str]:

@@ -43,6 +43,7 @@ class SimulatedBackend:
         self.logits = [list(row) for row in logits or [[0.0, 1.0]] * len(stage_times_s)]
         self.ran: list[int] = []
         self.fails_at: int | None = None
+        self.failure: Exception = EngineError("the stage failed")
         self._clock = clock
 
     def __enter__(self) -> Self:
@@ -62,7 +63,7 @@ class SimulatedBackend:
         self, stage: int, batch: Sequence[object]
     ) -> tuple[NDArray[np.float32], Sequence[object]]:
         if stage == self.fails_at:
-            raise EngineError(f"stage {stage} failed")
+            raise self.failure
         self.ran.append(stage)
         self._clock.advance(self.stage_times_s[stage])
         logits = np.array([self.logits[stage]] * len(batch), np.float32)

@@ -35,7 +35,7 @@ from tests.conftest import StartBroker
 from tests.engines import tiny_engine
 from tests.test_store import REJECTION, RESULT, result
 
-PACE = Pace(shallow_p99_s=0.006, deepest_p50_s=0.0101, deepest_p99_s=0.014)
+PACE = Pace(shallow_p99_s=0.006, deepest_p50_s=0.0101, deepest_p99_s=0.014, deepest_j=0.2)
 
 COMMAND = "import typer; from appliance.cli import demo; a = typer.Typer(); demo.register(a); a()"
 
@@ -90,7 +90,6 @@ def test_every_tenant_gets_an_answer_to_every_frame(summary: dict[str, Any]) -> 
     for tenant in summary.values():
         assert tenant["answered"] + tenant["rejected"] == tenant["sent"] > 10
         assert tenant["answered"] > 0.5 * tenant["sent"]
-        assert tenant["rejected"] == 0
         assert sum(tenant["exits"].values()) == tenant["answered"]
         assert 0 < tenant["p50_ms"] <= tenant["p99_ms"]
         assert tenant["energy_j"] > 0
@@ -103,7 +102,7 @@ def test_the_exits_shift_where_the_policies_change(summary: dict[str, Any]) -> N
 
     assert exits_taken("meter", "1") == {"1"}
     assert exits_taken("meter", "2") == {"3"}
-    assert "3" in exits_taken("garden", "1")
+    assert "3" not in exits_taken("garden", "1")
     assert {"0", "3"} <= exits_taken("garden", "2")
 
 
@@ -200,6 +199,14 @@ def test_an_exit_that_another_dominates_is_asked_of_nobody(tmp_path: Path) -> No
     assert meter.after.bound == 0.9
 
 
+def test_the_gardens_bound_lies_between_its_last_two_exits_as_they_are_measured(
+    tmp_path: Path,
+) -> None:
+    *_, garden = demo_policies(engine(tmp_path), PACE)  # whose exits cost twice what it profiled
+
+    assert 2 * 0.06 < garden.before.bound < 2 * 0.10
+
+
 def test_the_gardens_budget_is_less_than_what_it_spent_before(tmp_path: Path) -> None:
     _, meter, garden = demo_policies(engine(tmp_path), PACE)
 
@@ -218,8 +225,6 @@ def test_what_is_pushed_is_a_policy_that_fits_the_engine(tmp_path: Path) -> None
             match demo_policy.metric:
                 case "budget":
                     assert policy.budget is not None
-                case "confidence":
-                    assert policy.exit_when is not None
                 case bound:
                     assert getattr(policy.bounds, bound) == demo_policy.bound
 

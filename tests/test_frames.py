@@ -7,6 +7,7 @@ import struct
 import tracemalloc
 import wave
 import zlib
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from PIL import Image
 
 from appliance.engine import InputSpec, Kind, Resize
 from appliance.errors import Code, Rejected
-from appliance.frames import Limits, decode
+from appliance.frames import Limits, decode, npy_format
 
 GREY = InputSpec(shape=(1, 8, 8))
 COLOUR = InputSpec(shape=(3, 8, 8), mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
@@ -59,6 +60,14 @@ def a_wav(
         sound.setframerate(rate_hz)
         sound.writeframes(samples.tobytes())
     return buffer.getvalue()
+
+
+def a_float_wav(samples: NDArray[np.floating[Any]]) -> bytes:
+    width, data = samples.itemsize, samples.tobytes()
+    described = struct.pack("<HHIIHH", 3, 1, 16_000, 16_000 * width, width, 8 * width)
+    chunks = b"WAVEfmt " + struct.pack("<I", 16) + described
+    chunks += b"data" + struct.pack("<I", len(data)) + data
+    return b"RIFF" + struct.pack("<I", len(chunks)) + chunks
 
 
 def code_of(
@@ -191,6 +200,10 @@ def test_a_truncated_image_is_malformed(cut: int) -> None:
     assert code_of(a_jpeg()[:cut]) is Code.MALFORMED
 
 
+def test_a_png_without_its_end_is_malformed() -> None:
+    assert code_of(a_png()[:-1], spec=COLOUR) == Code.MALFORMED
+
+
 def test_an_image_with_too_many_pixels_is_refused_before_it_is_decoded() -> None:
     bomb = _png_header(60_000, 60_000)
     tracemalloc.start()
@@ -290,6 +303,30 @@ def test_an_array_that_fits_is_not_copied() -> None:
     assert np.shares_memory(tensor, np.frombuffer(payload, np.uint8))
 
 
+@pytest.mark.parametrize("version", [(1, 0), (2, 0), (3, 0)])
+def test_every_version_of_the_format_is_read(version: tuple[int, int]) -> None:
+    array = np.arange(64, dtype=np.float32).reshape(1, 8, 8)
+    buffer = io.BytesIO()
+    npy_format.write_array(buffer, array, version=version)
+
+    np.testing.assert_array_equal(decode(buffer.getvalue(), None, GREY, Kind.IMAGE)[0], array)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"{'descr': '<f4', 'fortran_order': False, 'shape': (True, 8, 8)}",
+        b"{'descr': '<f4', 'fortran_order': False, 'shape': (1, True, 8, 8)}",
+        b"{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (1, 8, 8)}",
+        b"-" * 9000 + b"1",
+        b"(" * 9000,
+        b"\xff" * 50,
+    ],
+)
+def test_an_odd_header_is_malformed(header: bytes) -> None:
+    assert code_of(an_npy_of(header, bytes(256)), spec=GREY) == Code.MALFORMED
+
+
 def test_a_wrong_shape_is_malformed_and_both_shapes_are_named() -> None:
     with pytest.raises(Rejected, match=r"\(3, 8, 8\).*\(1, 8, 8\)"):
         decode(an_npy(np.zeros((3, 8, 8), np.float32)), None, GREY, Kind.TENSOR)
@@ -355,6 +392,28 @@ def test_an_extensible_wav_of_integer_samples_is_read() -> None:
     tensor = decode(payload, None, SOUND, Kind.AUDIO)
 
     np.testing.assert_allclose(tensor, 0.5, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["<f4", "<f8"])
+def test_a_wav_of_floats_is_read(dtype: str) -> None:
+    tensor = decode(a_float_wav(np.full(1600, -0.25, dtype)), None, SOUND, Kind.AUDIO)
+
+    np.testing.assert_array_equal(tensor, np.full((1, 1, 1600), -0.25, np.float32))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
+def test_a_wav_of_what_are_no_numbers_is_malformed(value: float) -> None:
+    assert code_of(a_float_wav(np.full(1600, value)), spec=SOUND, kind=Kind.AUDIO) == Code.MALFORMED
+
+
+def test_a_compressed_or_empty_wav_is_malformed() -> None:
+    plain = a_wav(np.zeros(1600, "<i2"))
+
+    assert (
+        code_of(plain[:20] + b"\x06\x00" + plain[22:], spec=SOUND, kind=Kind.AUDIO)
+        == Code.MALFORMED
+    )
+    assert code_of(a_wav(np.zeros(0, "<i2")), spec=SOUND, kind=Kind.AUDIO) == Code.MALFORMED
 
 
 def test_a_stereo_sound_becomes_mono_and_a_short_one_is_filled_with_silence() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from appliance.dispatcher import Dispatcher
-from appliance.errors import Code
+from appliance.errors import Code, EngineError
 from appliance.executor import Executor
 from appliance.loop import ExecutorLoop
 from appliance.task import Task
@@ -69,8 +69,12 @@ def test_a_task_comes_out_finished() -> None:
     assert outcome == (task, None)
 
 
-def test_a_stage_that_fails_rejects_its_task_and_the_next_one_is_answered() -> None:
+@pytest.mark.parametrize("failure", [EngineError("foreseen"), ValueError("not foreseen")])
+def test_a_stage_that_fails_rejects_its_task_and_the_next_one_is_answered(
+    failure: Exception,
+) -> None:
     running = RunningLoop()
+    running.backend.failure = failure
 
     with running.loop:
         running.backend.fails_at = 1

@@ -69,6 +69,20 @@ def test_a_stage_that_cannot_run_is_an_engine_error_that_names_it(tmp_path: Path
             backend.run(0, [wrong])
 
 
+def test_an_answer_that_is_no_row_of_logits_is_an_engine_error(tmp_path: Path) -> None:
+    folder = tiny_engine(tmp_path / "tiny", accuracies=(0.5,))
+    model = onnx.load(folder / "stage0.onnx")
+    model.graph.node[2].CopyFrom(onnx.helper.make_node("Identity", ["mean"], ["output"]))
+    del model.graph.output[0].type.tensor_type.shape.dim[1]
+    onnx.save(model, folder / "stage0.onnx")
+
+    with (
+        OnnxBackend(manifest.load(folder), threads=1) as backend,
+        pytest.raises(EngineError, match="must be a row of logits"),
+    ):
+        backend.run(0, [backend.feed(frame(0.5))])
+
+
 def test_a_file_that_is_no_onnx_is_an_engine_error_that_names_it(tmp_path: Path) -> None:
     folder = tiny_engine(tmp_path / "tiny")
     (folder / "stage2.onnx").write_bytes(b"nonsense")

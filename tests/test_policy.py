@@ -9,6 +9,7 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 
 from appliance.errors import InvalidDocument, Problem
 from appliance.policy import Policy, parse_policy
@@ -114,7 +115,11 @@ queue: {limit: 0, full: maybe}
         (b"\xff\xfe", 1, "not UTF-8"),
         ("a: \x07", 1, "U+0007"),
         ("x" * 300_000, 1, "longer than"),
-        ("a: !!python/object:os.system x", 1, "cannot be read"),
+        ("x" * 70_000, 1, "longer than"),
+        ("a: !!python/object:os.system x", 1, "tags (!)"),
+        ("a: 1\nb: =", 2, "cannot be read"),
+        ('{"a": "\\ud83d"}', 1, "half of an escaped character"),
+        ('{"\\ud83d": 1}', 1, "half of an escaped character"),
     ],
 )
 def test_what_is_no_document_is_refused_with_a_sentence(
@@ -124,6 +129,40 @@ def test_what_is_no_document_is_refused_with_a_sentence(
 
     assert problem.line == line
     assert said in problem.message
+
+
+def test_json_may_escape_a_character_in_two_halves() -> None:
+    policy = parse_policy(json.dumps({"tenant": "gate-\U0001f6aa", "version": 1, "engine": "b"}))
+
+    assert policy.tenant == "gate-\U0001f6aa"
+
+
+@pytest.mark.parametrize("use", [["saver"], {"saver": 1}, None, 1])
+def test_a_rule_must_name_its_mode(use: object) -> None:
+    rules = [{"use": use, "when": "power > 5W"}]
+    fields = {"tenant": "a", "version": 1, "engine": "b", "modes": {"saver": {}}, "adapt": rules}
+
+    assert [problem.path for problem in problems_of(json.dumps(fields))] == ["adapt[0].use"]
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        "exit_when: 'confidence > 0" + " " * 60_000 + "x'",
+        "exit_when: 'confidence > " + "1" * 60_000 + " x y'",
+        "exit_when: {metric: energy, op: less, threshold: '" + "1" * 60_000 + " x y'}",
+        "bounds: {energy: '" + "1" * 60_000 + " x y'}",
+        "engine: '" + "x" * 60_000 + "'",
+        "priority: '" + "x" * 60_000 + "'",
+    ],
+)
+def test_a_text_without_end_is_refused_at_once_and_with_a_short_sentence(field: str) -> None:
+    lines = {"tenant": "tenant: a", "version": "version: 1", "engine": "engine: b"}
+    lines[field.partition(":")[0]] = field
+
+    (problem,) = problems_of("\n".join(lines.values()))
+
+    assert len(problem.message) < 500
 
 
 def test_a_policy_pushed_to_another_tenants_topic_is_refused() -> None:
@@ -172,7 +211,9 @@ def test_values_out_of_range_are_refused(field: str) -> None:
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
     lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=3)
+        st.lists(inner, max_size=3)
+        | st.fixed_dictionaries({"use": inner, "when": inner})
+        | st.dictionaries(st.text(max_size=10), inner, max_size=3)
     ),
     max_leaves=6,
 )
@@ -208,6 +249,7 @@ def is_policy_or_invalid(text: str | bytes) -> None:
         parse_policy(text)
     except InvalidDocument as invalid:
         assert invalid.problems  # noqa: PT017 - either outcome is right, nothing else is
+        assert TypeAdapter(tuple[Problem, ...]).dump_json(invalid.problems)  # noqa: PT017
         lines = len(text) + 1
         assert all(1 <= problem.line <= lines for problem in invalid.problems)  # noqa: PT017
         assert all(problem.column >= 1 for problem in invalid.problems)  # noqa: PT017

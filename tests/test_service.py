@@ -526,6 +526,31 @@ def test_an_oversize_reply_is_never_sent_and_the_connection_stands(
     assert reply.exit == 0
 
 
+def test_a_policy_with_a_thousand_mistakes_lists_some_and_is_counted_whole(client: Client) -> None:
+    mistakes = "".join(f"mistake{number}: 1\n" for number in range(1000))
+
+    rejection = push(client, f"{POLICY}{mistakes}").last_rejection
+
+    assert rejection is not None
+    assert rejection.detail.startswith("1000 problems, the first 100: ")
+    assert len(rejection.errors) == 100
+
+
+def test_an_oversize_policy_state_is_never_sent_and_the_connection_stands(
+    start_broker: StartBroker, tmp_path: Path
+) -> None:
+    broker = start_broker(max_packet_bytes=2500)
+    settings = _settings(broker, tmp_path)
+    mistakes = "".join(f"m{number}: 1\n" for number in range(30))
+
+    with serving(settings), client_of(settings) as client:
+        push(client, POLICY)
+        client.publish(client.topics.policy_set("gate"), f"{POLICY}{mistakes}".encode())
+        reply = answered(client.infer("gate", npy()))
+
+    assert reply.policy_version == 1
+
+
 def _line_within(process: subprocess.Popen[bytes], timeout_s: float) -> bytes | None:
     assert process.stdout is not None
     ready, _, _ = select.select([process.stdout], [], [], timeout_s)

@@ -61,6 +61,14 @@ def test_a_file_that_is_no_yaml_is_named(tmp_path: Path) -> None:
         read_settings()
 
 
+@pytest.mark.parametrize("text", ["- 1", "hello", "5", "1: 2"])
+def test_a_file_that_holds_no_settings_is_refused(text: str) -> None:
+    Path("delen.yaml").write_text(text)
+
+    with pytest.raises(SettingsError, match="must hold a setting a line"):
+        read_settings()
+
+
 def test_the_password_can_come_from_a_file_and_is_not_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -76,6 +76,11 @@ class OnnxBackend:
             raise EngineError(f"stage {stage} of {self._engine.name} failed: {error}") from error
         outputs = binding.get_outputs()
         logits = outputs[0].numpy().astype(np.float32, copy=False)
+        if logits.ndim != 2 or not logits.shape[1]:
+            raise EngineError(
+                f"stage {stage} of {self._engine.name} answers with the shape {logits.shape}:"
+                " its output must be a row of logits for each item of the batch"
+            )
         if len(outputs) == 1:
             return logits, ()
         return logits, (outputs[1],) if len(batch) == 1 else _split(outputs[1])

@@ -25,7 +25,7 @@ WELL_KEPT, MOSTLY_KEPT = 0.99, 0.9
 
 LEGEND = (
     "gate: as deep as the time allows · meter: the cheapest exit that keeps the floor\n"
-    "garden: deeper until it is 95% sure, while its budget lasts · mJ: of one answer\n"
+    "garden: deeper until it is 95% sure, while the energy lasts · mJ: of one answer\n"
 )
 
 

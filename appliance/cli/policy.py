@@ -17,13 +17,12 @@ from appliance.client import Client
 from appliance.conditions import Condition
 from appliance.conditions import explain as explain_condition
 from appliance.connection import BrokerAddress
-from appliance.document import parse_document
 from appliance.engine import Engine
 from appliance.errors import BrokerError, EngineError, Faulty, InvalidDocument, Problem
 from appliance.feasibility import ExitFeasibility, conflicts, exits_of
 from appliance.messages import POLICY_STATE, PolicyState
 from appliance.plan import Plan, compile_plan
-from appliance.policy import Policy, read_policy
+from appliance.policy import Policy, parse_policy, parse_policy_document, read_policy
 from appliance.quantities import Dimension, format_quantity
 from appliance.settings import read_settings
 
@@ -57,7 +56,7 @@ def check(files: Files, as_json: AsJson = False) -> None:
 
 def _problems(path: Path) -> tuple[Problem, ...]:
     try:
-        read_policy(parse_document(path.read_bytes()))
+        parse_policy(path.read_bytes())
     except InvalidDocument as error:
         return error.problems
     return ()
@@ -75,7 +74,7 @@ def explain(
     Response times are those of the engine's profile (95th percentile, a batch of one), for a
     request that waits for no other.
     """
-    document = parse_document(file.read_bytes())
+    document = parse_policy_document(file.read_bytes())
     policy = read_policy(document)
     engine = _engine(policy.engine, engines or read_settings().engines)
     try:
@@ -170,7 +169,7 @@ def push(file: File, wait: Wait = 5.0, as_json: AsJson = False) -> None:
     Exit code 1 where one turns it away, or none answers.
     """
     source = file.read_bytes()
-    policy = read_policy(parse_document(source))
+    policy = parse_policy(source)
     states: SimpleQueue[PolicyState] = SimpleQueue()
 
     def received(_topic: str, payload: bytes, retained: bool) -> None:

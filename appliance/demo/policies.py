@@ -32,10 +32,9 @@ CHEAPEST = "exit >= 0"
 _DIMENSIONS = {
     "response_time": Dimension.TIME,
     "accuracy": Dimension.RATIO,
-    "confidence": Dimension.RATIO,
+    "energy": Dimension.ENERGY,
     "budget": Dimension.ENERGY,
 }
-_FLOORS = ("accuracy", "confidence")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,7 +59,7 @@ class DemoPolicy:
         }
         if self.metric == "budget":
             document["budget"] = {"energy": self.bound, "per": "1h", "exhausted": "degrade"}
-        elif self.metric != "confidence":
+        else:
             document["bounds"] = {self.metric: self.bound}
         if self.exit_when is not None:
             document["exit_when"] = self.exit_when
@@ -68,7 +67,7 @@ class DemoPolicy:
 
     def words(self) -> str:
         """The policy's bound as a table shows it: `response time ≤ 8.5 ms`."""
-        sign = "≥" if self.metric in _FLOORS else "≤"
+        sign = "≥" if self.metric == "accuracy" else "≤"
         value = format_quantity(self.bound, _DIMENSIONS[self.metric])
         return f"{self.metric.replace('_', ' ')} {sign} {value}"
 
@@ -93,13 +92,15 @@ class Change:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pace:
-    """How fast the appliance answers on this machine, in seconds."""
+    """How fast the appliance answers on this machine, and what it spends, in seconds and joules."""
 
     shallow_p99_s: float
     """From an exit in the first part of the network, while another frame is there as well."""
     deepest_p50_s: float
     """From the most accurate exit, with nothing else to do."""
     deepest_p99_s: float
+    deepest_j: float
+    """Of an answer from the most accurate exit, by the meter or by the profile; 0 if not known."""
 
 
 def rehearsals(engine: Engine) -> Change:
@@ -116,7 +117,7 @@ def demo_policies(engine: Engine, pace: Pace) -> tuple[Change, ...]:
 
     Raises EngineError where the engine's profile lacks accuracies or energies.
     """
-    return _gate(engine, pace), _meter(engine), _garden(engine)
+    return _gate(engine, pace), _meter(engine), _garden(engine, pace)
 
 
 def _gate(engine: Engine, pace: Pace) -> Change:
@@ -138,11 +139,15 @@ def _meter(engine: Engine) -> Change:
     )
 
 
-def _garden(engine: Engine) -> Change:
-    """A camera in a garden has the sun, and then a battery, which runs out."""
-    some_j = _known(engine, "energy", engine.energy_to_j[-1])
+def _garden(engine: Engine, pace: Pace) -> Change:
+    """A camera in a garden does without the last exit, and then has a battery, which runs out."""
+    deepest_j = _known(engine, "energy", engine.energy_to_j[_deepest_exit(engine)])
+    before_j = _known(engine, "energy", engine.energy_to_j[_useful_exits(engine)[-2:][0]])
+    # Half-way between the two exits, as far apart as they are here: bounds are kept by the meter.
+    scale = pace.deepest_j / deepest_j if pace.deepest_j and deepest_j else 1.0
+    bound_j = _rounded(scale * (before_j + deepest_j) / 2, round)
     confident = f"confidence >= {CONFIDENT:g}"
-    change = _change(engine, "garden", "confidence", CONFIDENT, some_j, exit_when=confident)
+    change = _change(engine, "garden", "energy", bound_j, deepest_j, exit_when=confident)
     return replace(change, after=replace(change.after, metric="budget"))
 
 

@@ -30,21 +30,24 @@ def rehearse(
     """
     fleet.put_in_force([policies.before])
     # In pairs, as though another tenant's frame came at the same moment.
-    shallow_s = _response_times_s(client, frames, at_once=2)
+    shallow = _results(client, frames, at_once=2)
     fleet.put_in_force([policies.after])
-    deepest_s = _response_times_s(client, frames, at_once=1)
+    deepest = _results(client, frames, at_once=1)
     return Pace(
-        shallow_p99_s=float(np.percentile(shallow_s, 99)),
-        deepest_p50_s=float(np.percentile(deepest_s, 50)),
-        deepest_p99_s=float(np.percentile(deepest_s, 99)),
+        shallow_p99_s=_response_time_s(shallow, 99),
+        deepest_p50_s=_response_time_s(deepest, 50),
+        deepest_p99_s=_response_time_s(deepest, 99),
+        deepest_j=float(np.median([result.energy_mj or 0.0 for result in deepest])) * 1e-3,
     )
 
 
-def _response_times_s(
-    client: Client, frames: Sequence[LabelledFrame], *, at_once: int
-) -> list[float]:
-    endless, times_s = cycle(frames), list[float]()
-    while len(times_s) < FRAMES:
+def _response_time_s(results: Sequence[Result], percent: float) -> float:
+    return float(np.percentile([result.response_time_ms for result in results], percent)) * 1e-3
+
+
+def _results(client: Client, frames: Sequence[LabelledFrame], *, at_once: int) -> list[Result]:
+    endless, results = cycle(frames), list[Result]()
+    while len(results) < FRAMES:
         batch = islice(endless, at_once)
         sent = [client.submit(REHEARSAL, frame.payload) for frame in batch]
         try:
@@ -55,5 +58,5 @@ def _response_times_s(
         for reply in replies:
             if not isinstance(reply, Result):
                 raise ServiceError(f"the appliance turns the demo's frames away: {reply.detail}")
-            times_s.append(reply.response_time_ms * 1e-3)
-    return times_s
+            results.append(reply)
+    return results
