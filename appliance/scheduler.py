@@ -127,8 +127,9 @@ class Scheduler:
         self.fire(now_s)
         while (top := self._last_starts.top()) is not None and top[0] < now_s:
             self._answer_waiting(top[1], StoppedBy.RESPONSE_TIME)
-        for tenant in self.shares.refresh(now_s, self.queue_lengths()):
-            self._rank_anew(tenant)
+        if self.shares.is_due(now_s):
+            for tenant in self.shares.refresh(now_s, self.queue_lengths()):
+                self._rank_anew(tenant)
         chosen = self._choose(now_s)
         if chosen is None:
             self._answer_unworthy()
@@ -207,13 +208,14 @@ class Scheduler:
         given_way: list[Entry] = []
         victims = self._victims(entry)
         while not (fits := self._fits(entry, now_s)) and (victim := next(victims, None)):
-            self._timeline.remove(victim.due_s, victim.urgent_s or 0.0)
+            self._release(victim)
             given_way.append(victim)
         for victim in given_way:
-            self._timeline.add(victim.due_s, victim.urgent_s or 0.0)
             if fits:
                 self._leave(victim)
                 self._turn_away(victim, now_s)
+            else:
+                self._reserve(victim)
         return fits
 
     def _is_too_much(self, entry: Entry, now_s: float) -> bool:
@@ -228,15 +230,26 @@ class Scheduler:
         return urgent_s > BACKLOG_PART * left_s
 
     def _fits(self, entry: Entry, now_s: float) -> bool:
-        """Whether everything that is owed is ready in time, this too."""
+        """Reserves the time for what is owed, unless that would make something late, this too."""
         if entry.urgent_s is None:
             return True
         times, stage = entry.group.times, entry.group.stage
         spare_s = times.careful_s[stage] - times.typical_s[stage]
-        self._timeline.add(entry.due_s, entry.urgent_s)
+        self._reserve(entry)
         fits = self._timeline.latest_begin_s(now_s) >= now_s + spare_s
-        self._timeline.remove(entry.due_s, entry.urgent_s)
+        if not fits:
+            self._release(entry)
         return fits
+
+    def _reserve(self, entry: Entry) -> None:
+        if entry.urgent_s is not None and not entry.reserved:
+            self._timeline.add(entry.due_s, entry.urgent_s)
+            entry.reserved = True
+
+    def _release(self, entry: Entry) -> None:
+        if entry.urgent_s is not None and entry.reserved:
+            self._timeline.remove(entry.due_s, entry.urgent_s)
+            entry.reserved = False
 
     def _victims(self, entry: Entry) -> Iterator[Entry]:
         """The urgent tasks that have not begun and give way to another.
@@ -291,7 +304,7 @@ class Scheduler:
         self._rest_s += entry.rest_s
         entry.group.push(entry)
         if entry.urgent_s is not None:
-            self._timeline.add(entry.due_s, entry.urgent_s)
+            self._reserve(entry)
             self._urgent.push(entry.due_s, entry)
         if not entry.owed:
             self._last_starts.push(entry.last_start_s, entry)
@@ -307,8 +320,7 @@ class Scheduler:
         else:
             del self._lines[tenant]
         self._rest_s = self._rest_s - entry.rest_s if self._entries else 0.0
-        if entry.urgent_s is not None:
-            self._timeline.remove(entry.due_s, entry.urgent_s)
+        self._release(entry)
 
     def _take_standing(self, line: Line, task: Task) -> None:
         policy = task.plan.policy

@@ -72,15 +72,16 @@ class Shares:
         use = self._uses.get(tenant)
         return 1.0 if use is None else max(0.0, 1.0 - use.others)
 
+    def is_due(self, now_s: float) -> bool:
+        """Whether `refresh` is to be called again."""
+        return now_s - self._refreshed_s >= REFRESH_S
+
     def refresh(self, now_s: float, waiting: Iterable[str]) -> list[str]:
         """Works out anew who is beyond its share; those for whom that has changed.
 
         `waiting` names the tenants that have work queued: what is kept for these is their whole
-        share, for others as much of it as they have lately used. Nothing is done, and nobody
-        named, before it is due.
+        share, for others as much of it as they have lately used.
         """
-        if now_s - self._refreshed_s < REFRESH_S:
-            return []
         self._refreshed_s = now_s
         queued = set(waiting)
         for tenant, use in list(self._uses.items()):

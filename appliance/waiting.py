@@ -40,6 +40,8 @@ class Entry:
     key: tuple[float, ...] = ()
     """Its rank: the smallest runs first."""
     live: bool = True
+    reserved: bool = False
+    """Whether the time for what is owed stands on the timeline."""
 
     @property
     def last_start_s(self) -> float:

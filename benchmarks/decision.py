@@ -41,13 +41,13 @@ def measure() -> Finding:
             "decision_us": {str(size): round(us, 2) for size, us in by_size_us.items()},
             "grown_by": round(grown, 2),
             "logarithm_grown_by": round(math.log(largest) / math.log(smallest), 2),
-            "a_decision_is": "a new task in, the next stage chosen, its task in again",
+            "a_decision_is": "half of taking a task in and choosing the next stage, in CPU time",
         },
     )
 
 
 def _decision_us(size: int) -> float:
-    """The mean time to take a task in, to choose a stage, and to queue what has run it."""
+    """The mean CPU time of taking a task in and of choosing the next stage, half and half."""
     engine = quick_engine()
     times = StageTimes(engine)
     scheduler = Scheduler(
@@ -64,10 +64,10 @@ def _decision_us(size: int) -> float:
     for number in range(DECISIONS):
         now_s = number * 1e-4
         task = _task(plans[number % tenants], next(names), now_s)
-        started_s = time.perf_counter()
+        started_s = time.thread_time()
         scheduler.submit(task, now_s)
         scheduler.next(now_s)
-        spent_s += time.perf_counter() - started_s
+        spent_s += time.thread_time() - started_s
     return 1e6 * spent_s / DECISIONS / 2
 
 
