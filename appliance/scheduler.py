@@ -24,6 +24,10 @@ for bursts of theirs."""
 MOST_GIVING_WAY = 8
 """How many tasks may give way to one."""
 
+PROBE_S = 1.0
+"""How often a request is tried although its first exit is thought to be too far: else nothing would
+ever show that the machine is faster again."""
+
 BLOCKED_PRICE = 1.0
 """What a request that comes too late for its bound weighs against the accuracy of others."""
 
@@ -200,6 +204,8 @@ class Scheduler:
         """
         if entry.urgent_s is None:
             return True
+        if entry.due_s - entry.task.request.received_s < entry.group.times.careful_s[0]:
+            return self._is_probe(entry, now_s)
         if self._is_too_much(entry, now_s):
             return False
         if self._fits(entry, now_s):
@@ -217,6 +223,17 @@ class Scheduler:
             else:
                 self._reserve(victim)
         return fits
+
+    def _is_probe(self, entry: Entry, now_s: float) -> bool:
+        """Whether a request is to be tried that is too late even on an idle device.
+
+        It may not make any other late, so that nothing is reserved for it.
+        """
+        if now_s - entry.group.probed_s < PROBE_S:
+            return False
+        entry.group.probed_s = now_s
+        entry.urgent_s = None
+        return True
 
     def _is_too_much(self, entry: Entry, now_s: float) -> bool:
         """Whether a tenant beyond its share has more urgent work than others leave it time for."""

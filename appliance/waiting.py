@@ -70,6 +70,8 @@ class Group:
     times: StageTimes
     owed: LazyHeap[Entry] = field(default_factory=_entries)
     optional: LazyHeap[Entry] = field(default_factory=_entries)
+    probed_s: float = -math.inf
+    """When a task was last tried that was thought to be too late."""
 
     def push(self, entry: Entry) -> None:
         (self.owed if entry.owed else self.optional).push(entry.key, entry)

@@ -278,12 +278,26 @@ def test_tasks_of_lower_priority_give_way_to_one_that_lacks_time() -> None:
 
 def test_no_task_gives_way_in_vain() -> None:
     bench = Bench()
-    bench.submit("low", bounded(100))
+    for number in range(3):
+        bench.submit(f"urgent {number}", bounded(35, priority=1))
+    bench.submit("low", bounded(100, "low"))
 
-    bench.submit("hopeless", bounded(5, "vip", priority=1))
+    bench.submit("late", bounded(35, "late", priority=1))
 
-    assert bench.rejected == [("hopeless", Code.TOO_MANY)]
-    assert bench.drained() == ["low"]
+    assert bench.rejected == [("late", Code.TOO_MANY)]
+    assert len(bench.drained()) == 4
+
+
+def test_a_bound_that_no_exit_keeps_is_tried_once_a_second() -> None:
+    bench = Bench()
+    outcomes = []
+    for moment in range(20):
+        bench.now_s = moment * 0.1
+        bench.submit(str(moment), bounded(5))
+        outcomes.append(bench.next())
+
+    assert [batch for batch in outcomes if batch] == [["0"], ["10"]]
+    assert ("1", Code.TOO_MANY) in bench.rejected
 
 
 def test_a_full_queue_sheds_the_oldest_waiting_task() -> None:

@@ -232,3 +232,23 @@ def test_bounds_hold_on_a_machine_that_is_not_the_profiles(pace: float) -> None:
 
     late = [task for task, code in outcome.rejected if code is Code.EXPIRED]
     assert len(late) <= 0.01 * len(outcome.finished)
+
+
+def test_once_the_machine_is_fast_again_so_are_the_answers() -> None:
+    plan, slow_until_s = a_policy("gate", "bounds: {response_time: 30ms}"), 5.0
+    outcome = Outcome()
+    simulation = Simulation(
+        finished=outcome.finished.append,
+        rejected=lambda task, code, _detail: outcome.rejected.append((task, code)),
+    )
+    simulation.add(
+        ENGINE, lambda _stage, _size: STAGE_S * (5 if simulation.now_s < slow_until_s else 1)
+    )
+    simulation.put_in_force({"gate": plan})
+
+    simulation.run(poisson({"gate": 20.0}, 30.0))
+
+    after = [t for t in outcome.finished if t.request.received_s > slow_until_s + 8.0]
+    late = [t for t, _ in outcome.rejected if t.request.received_s > slow_until_s + 8.0]
+    # Where requests come in bursts, not all of them can be answered within three stages.
+    assert len(late) < 0.1 * len(after)
