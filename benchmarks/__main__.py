@@ -9,7 +9,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
-NAMES = ("conditions", "split", "roundtrip", "memory", "early_exit")
+NAMES = (
+    "conditions",
+    "split",
+    "roundtrip",
+    "memory",
+    "early_exit",
+    "bounds",
+    "overload",
+    "isolation",
+    "decision",
+    "throughput",
+)
 PAGE = Path("docs/benchmarks.md")
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 

@@ -20,8 +20,8 @@ from benchmarks.loads import (
 )
 from benchmarks.report import Finding, report, tell
 
-TENANTS, BOUND_S = 8, 0.300
-LOAD, FLOOD = 0.5, 10.0
+TENANTS, BOUND_S = 8, 0.500
+LOAD, FLOOD = 0.3, 10.0
 """Of its share: what everybody sends, and what the flooding tenant sends instead."""
 
 SECONDS, LIVE_SECONDS, SEED = 1000.0, 60.0, 1

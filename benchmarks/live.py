@@ -9,8 +9,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from appliance.backends.onnx import OnnxBackend
 from appliance.dispatcher import Dispatcher
@@ -48,7 +50,7 @@ def resnet50_on_disk() -> Iterator[Engine]:
 
 def stage_times_s(engine: Engine, backend: OnnxBackend, runs: int = 30) -> list[float]:
     """The median time of each stage here and now, in seconds."""
-    frame = np.random.default_rng(0).random((1, *engine.input.shape), np.float32)
+    frame = _noise(engine)
     taken: list[list[float]] = [[] for _ in engine.stages]
     for run in range(runs + 3):
         features = backend.feed(frame)
@@ -75,8 +77,15 @@ def play_live(
     backend: OnnxBackend,
     plans: Mapping[str, Plan],
     arrivals: Sequence[tuple[float, str]],
+    *,
+    frames: Sequence[NDArray[Any]] = (),
+    see: Callable[[Task], None] = lambda _task: None,
 ) -> dict[str, Outcome]:
-    """Requests through the executor's own threads; the backend is left open."""
+    """Requests through the executor's own threads; the backend is left open.
+
+    Request number n has frame n, over and over, or noise where there are none. `see` is shown
+    each answered task, whose request has its number for an id.
+    """
     outcomes = {
         tenant: Outcome(bound_s=plan.policy.bounds.response_time or 0.0)
         for tenant, plan in plans.items()
@@ -88,6 +97,7 @@ def play_live(
         if task.metrics is not None:
             outcome.exits.append(task.metrics.exit)
             outcome.response_times_s.append(task.metrics.response_time)
+            see(task)
         dealt_with.release()
 
     def rejected(task: Task, _code: Code, _detail: str) -> None:
@@ -108,21 +118,24 @@ def play_live(
         dispatcher=dispatcher, tenancy=executor.tenancy, clock=time.monotonic, tick=lambda: None
     )
     with loop:
-        _send(loop.submit, engine, plans, outcomes, arrivals)
+        _send(loop.submit, plans, outcomes, arrivals, frames or [_noise(engine)])
         for _ in arrivals:
             if not dealt_with.acquire(timeout=PATIENCE_S):
                 raise TimeoutError("a request was not dealt with")
     return outcomes
 
 
+def _noise(engine: Engine) -> NDArray[Any]:
+    return np.random.default_rng(0).random((1, *engine.input.shape), np.float32)
+
+
 def _send(
     submit: Callable[[Task], None],
-    engine: Engine,
     plans: Mapping[str, Plan],
     outcomes: Mapping[str, Outcome],
     arrivals: Sequence[tuple[float, str]],
+    frames: Sequence[NDArray[Any]],
 ) -> None:
-    frame = np.random.default_rng(0).random((1, *engine.input.shape), np.float32)
     started_s = time.monotonic()
     for number, (at_s, tenant) in enumerate(arrivals):
         time.sleep(max(0.0, started_s + at_s - time.monotonic()))
@@ -136,6 +149,7 @@ def _send(
             reply_topic="",
         )
         outcomes[tenant].requests += 1
+        frame = frames[number % len(frames)]
         submit(Task(request=request, plan=plans[tenant], features=frame))
 
 
@@ -147,7 +161,7 @@ def play_live_fifo(
 ) -> dict[str, Outcome]:
     """Dělen's discipline on the same stages: first come, run until the bound is found broken."""
     outcomes = {tenant: Outcome(bound_s=bound_s) for tenant, bound_s in bounds_s.items()}
-    frame = np.random.default_rng(0).random((1, *engine.input.shape), np.float32)
+    frame = _noise(engine)
     started_s = time.monotonic()
     for at_s, tenant in arrivals:
         outcome, arrived_s = outcomes[tenant], started_s + at_s
