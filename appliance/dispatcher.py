@@ -39,6 +39,7 @@ class Dispatcher:
         self._finished = finished
         self._rejected = rejected
         self._unaffordable = unaffordable
+        self._running: Sequence[Task] = ()
 
     def submit(self, task: Task) -> None:
         """Takes a new task in."""
@@ -50,7 +51,10 @@ class Dispatcher:
     def decide(self) -> list[Task]:
         """The tasks whose stage is to run next, as one batch; none where nothing may run."""
         batch = self.scheduler.next(self._clock())
-        return [task for task in batch if task.started_s is not None or self._may_begin(task)]
+        self._running = [
+            task for task in batch if task.started_s is not None or self._may_begin(task)
+        ]
+        return self._running
 
     def run(self, batch: Sequence[Task]) -> StageOutput:
         """Runs a stage for a batch; what it finds is for `take`."""
@@ -58,6 +62,7 @@ class Dispatcher:
 
     def take(self, batch: Sequence[Task], output: StageOutput) -> None:
         """Answers, turns away or queues again the tasks for which a stage has run."""
+        self._running = ()
         each_s = (output.ended_s - output.started_s) / len(batch)
         for task in batch:
             self.scheduler.shares.used(task.request.tenant, each_s, output.ended_s)
@@ -98,7 +103,9 @@ class Dispatcher:
 
     def _close(self, task: Task) -> float:
         task.answered_s = self._clock()
-        task.features = None
+        # The stage of one that runs is still to take them.
+        if all(task is not running for running in self._running):
+            task.features = None
         return task.answered_s
 
     def _may_begin(self, task: Task) -> bool:

@@ -129,9 +129,9 @@ class Executor:
         decided: list[tuple[Task, StoppedBy | Wish | EngineError]] = []
         for task, answer, features in zip(batch, output.answers, output.features, strict=True):
             self.tenancy.charge(task, stage, output.started_s, output.ended_s)
+            task.features = None if task.closed else features
             if task.closed:
                 continue
-            task.features = features
             if isinstance(answer, EngineError):
                 decided.append((task, answer))
             elif not np.isfinite(answer).all():

@@ -72,7 +72,7 @@ def profiled(engine: Engine, times_s: Sequence[float]) -> Engine:
     return replace(engine, stages=stages)
 
 
-def play_live(
+def play_live(  # noqa: PLR0913 - what is served, and how much of it
     engine: Engine,
     backend: OnnxBackend,
     plans: Mapping[str, Plan],
