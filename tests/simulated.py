@@ -59,6 +59,14 @@ class SimulatedBackend:
     def feed(self, tensor: NDArray[Any]) -> object:
         return tensor
 
+    def run_through(
+        self, first: int, last: int, batch: Sequence[object]
+    ) -> tuple[NDArray[np.float32], Sequence[object]]:
+        logits, features = self.run(first, batch)
+        for stage in range(first + 1, last + 1):
+            logits, features = self.run(stage, features)
+        return logits, features
+
     def run(
         self, stage: int, batch: Sequence[object]
     ) -> tuple[NDArray[np.float32], Sequence[object]]:
