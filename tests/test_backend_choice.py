@@ -30,7 +30,13 @@ from tests.doubles.installed import doubles
 from tests.engines import tiny_engine
 from tests.test_tensorrt_backend import planned
 
-BUILD = Build(tensorrt="10.3.0", device="Double sm_87", precision=Precision.FP16, batches=(1, 4))
+DEVICE = "Double sm_87 with 8 multiprocessors"
+BUILD = Build(
+    tensorrt="10.3.0",
+    device=DEVICE,
+    precision=Precision.FP16,
+    batches=(1, 4),
+)
 
 
 @pytest.fixture
@@ -102,8 +108,14 @@ def test_auto_takes_onnx_runtime_where_a_plan_does_not_open(
 @pytest.mark.parametrize(
     ("build", "said"),
     [
-        (replace(BUILD, tensorrt="8.6.1"), "were built by 8.6.1 for Double sm_87, here is 10.3.0"),
-        (replace(BUILD, device="Orin sm_87"), "for Orin sm_87, here is 10.3.0 on Double sm_87"),
+        (
+            replace(BUILD, tensorrt="8.6.1"),
+            f"were built by 8.6.1 for {DEVICE}, here is 10.3.0",
+        ),
+        (
+            replace(BUILD, device="Orin sm_87"),
+            f"for Orin sm_87, here is 10.3.0 on {DEVICE}",
+        ),
         (None, "does not say what the TensorRT plans were built for"),
     ],
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from appliance.backends.places import Copy, Features, Place, Places
+from appliance.errors import EngineError
 
 STAGES = 3
 CAPACITY = 4
@@ -20,15 +21,15 @@ class Memory(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.places = Places(stages=STAGES, capacity=CAPACITY, slots=2)
+        self.places = Places(stages=STAGES, capacity=CAPACITY, copy=self.copy)
         self.content: dict[Place, str] = {}
         self.held: dict[Features, str] = {}
         self.frames = 0
+        self.is_full = False
 
     @rule()
     def feed(self) -> None:
-        features, copies = self.places.take_in()
-        self.copy(copies)
+        features = self.places.take_in()
         assert features.place is not None
         self.frames += 1
         self.content[features.place] = self.held[features] = f"frame {self.frames}"
@@ -41,11 +42,11 @@ class Memory(RuleBasedStateMachine):
         batch = data.draw(st.permutations(candidates))[:CAPACITY]
         if not batch:
             return
-        self.copy(self.places.gather(stage, batch))
+        self.places.gather(stage, batch)
         inputs = [self.content[Place(stage, index)] for index in range(len(batch))]
         assert inputs == [self.held[features] for features in batch]
         for number in range(stage + 1, min(last + 2, STAGES)):
-            self.copy(self.places.clear(number, len(batch)))
+            self.places.clear(number, len(batch))
             for index in range(len(batch)):
                 self.content[Place(number, index)] = f"{inputs[index]} at {number}"
         self.places.use_up(batch)
@@ -68,13 +69,25 @@ class Memory(RuleBasedStateMachine):
             assert features.place is not None
             assert self.content[features.place] == content
 
-    @invariant()
-    def no_more_slots_than_were_ever_needed(self) -> None:
-        assert self.places.slots <= max(2, self.frames)
+    @rule()
+    def run_where_there_is_no_room_for_a_copy(self) -> None:
+        self.is_full = True
+        for stage in range(STAGES):
+            with suppress(EngineError):
+                self.places.clear(stage, CAPACITY)
+            with suppress(EngineError):
+                waiting = [features for features in self.held if features.stage == stage]
+                self.places.gather(stage, waiting[::-1][:CAPACITY])
+        self.is_full = False
 
-    def copy(self, copies: Sequence[Copy]) -> None:
-        for copy in copies:
-            self.content[copy.target] = self.content[copy.source]
+    def copy(self, copy: Copy) -> None:
+        if self.is_full:
+            raise EngineError("the device has no memory left")
+        assert copy.target not in {features.place for features in self.held}
+        if copy.target.stage is None:
+            # One slot for each item that is held, and one for another that is on its way.
+            assert copy.target.index <= self.frames
+        self.content[copy.target] = self.content[copy.source]
 
 
 TestMemory = Memory.TestCase
@@ -82,19 +95,23 @@ TestMemory = Memory.TestCase
 
 @given(count=st.integers(1, CAPACITY))
 def test_a_batch_that_goes_on_as_it_is_needs_no_copy(count: int) -> None:
-    places = Places(stages=STAGES, capacity=CAPACITY, slots=2)
-    batch = [places.take_in()[0] for _ in range(count)]
+    copies: list[Copy] = []
+    places = Places(stages=STAGES, capacity=CAPACITY, copy=copies.append)
+    batch = [places.take_in() for _ in range(count)]
 
     for stage in range(STAGES - 1):
-        assert places.gather(stage, batch) == []
-        assert places.clear(stage + 1, count) == []
+        places.gather(stage, batch)
+        places.clear(stage + 1, count)
         places.use_up(batch)
         batch = places.hand_on(stage + 1, count)
 
+    assert copies == []
+
 
 def test_features_that_were_used_up_have_no_place_to_be_moved_from() -> None:
-    places = Places(stages=STAGES, capacity=CAPACITY, slots=2)
-    features, _ = places.take_in()
+    copies: list[Copy] = []
+    places = Places(stages=STAGES, capacity=CAPACITY, copy=copies.append)
+    features = places.take_in()
     places.use_up([features])
 
     with pytest.raises(ValueError, match="used up"):

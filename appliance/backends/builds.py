@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
 
 from appliance.engine import Engine, Precision
 
@@ -55,14 +54,9 @@ def is_strongly_typed(tensorrt: str) -> bool:
 
 
 def _missing(engine: Engine) -> str | None:
-    paths: Sequence[tuple[int, object]] = [
-        (number, stage.tensorrt)
-        for number, stage in enumerate(engine.stages)
-        if stage.tensorrt is None or not stage.tensorrt.is_file()
-    ]
-    if not paths:
-        return None
-    number, path = paths[0]
-    if path is None:
-        return f"stage {number} of {engine.name} has no TensorRT plan"
-    return f"the TensorRT plan {path} is missing"
+    for number, stage in enumerate(engine.stages):
+        if stage.tensorrt is None:
+            return f"stage {number} of {engine.name} has no TensorRT plan"
+        if not stage.tensorrt.is_file():
+            return f"the TensorRT plan {stage.tensorrt} is missing"
+    return None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
@@ -22,15 +24,18 @@ def describe_device() -> str:
         driver.init()
         device = driver.Device(0)
         major, minor = device.compute_capability()
-        return f"{device.name()} sm_{major}{minor}"
+        units = device.get_attribute(driver.device_attribute.MULTIPROCESSOR_COUNT)
     except driver.Error as error:
         raise EngineError(f"there is no CUDA device: {error}") from error
+    # Boards of one family share name and architecture, and differ in their multiprocessors.
+    return f"{device.name()} sm_{major}{minor} with {units} multiprocessors"
 
 
 class CudaDevice:
     """The first device, its context current in the thread that entered it, until it leaves.
 
     All work is enqueued on one stream, in order. What is allocated here is freed once, on leaving.
+    Everything raises EngineError where the device fails.
     """
 
     def __init__(self) -> None:
@@ -38,7 +43,7 @@ class CudaDevice:
         self._pinned: list[Any] = []
 
     def __enter__(self) -> Self:
-        try:
+        with _told("the CUDA device cannot be opened"):
             driver.init()
             device = driver.Device(0)
             self.is_unified = bool(device.get_attribute(driver.device_attribute.INTEGRATED))
@@ -47,8 +52,6 @@ class CudaDevice:
             self._context = device.retain_primary_context()
             self._context.push()
             self._stream: driver.Stream | None = driver.Stream()
-        except driver.Error as error:
-            raise EngineError(f"the CUDA device cannot be opened: {error}") from error
         self.stream = self._stream.handle
         return self
 
@@ -71,17 +74,15 @@ class CudaDevice:
 
     def allocate(self, size: int) -> int:
         """Device memory of so many bytes: its address, aligned to 256 bytes."""
-        try:
+        with _told(f"the device has no {size / 2**20:.1f} MiB left; a smaller --batch takes less"):
             self._memory.append(driver.mem_alloc(size))
-        except driver.Error as error:
-            raise EngineError(
-                f"the device has no {size / 2**20:.0f} MiB left: {error}; use a smaller --batch"
-            ) from error
         return int(self._memory[-1])
 
     def pin(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[np.generic]:
         """An array in host memory that the device reads and writes without the host's help."""
-        array = driver.pagelocked_empty(shape, dtype, mem_flags=driver.host_alloc_flags.DEVICEMAP)
+        flags = driver.host_alloc_flags.DEVICEMAP
+        with _told("the host has no memory left that can be pinned"):
+            array = driver.pagelocked_empty(shape, dtype, mem_flags=flags)
         self._pinned.append(array.base)
         return array
 
@@ -92,21 +93,30 @@ class CudaDevice:
 
     def copy(self, target: int, source: int, size: int) -> None:
         """Enqueues a copy from device memory to device memory."""
-        driver.memcpy_dtod_async(target, source, size, self._stream)
+        with _told("the CUDA device failed"):
+            driver.memcpy_dtod_async(target, source, size, self._stream)
 
     def upload(self, target: int, pinned: NDArray[np.generic]) -> None:
         """Enqueues a copy of a pinned array to the device."""
-        driver.memcpy_htod_async(target, pinned, self._stream)
+        with _told("the CUDA device failed"):
+            driver.memcpy_htod_async(target, pinned, self._stream)
 
     def download(self, pinned: NDArray[np.generic], source: int) -> None:
         """Enqueues a copy from the device to a pinned array."""
-        driver.memcpy_dtoh_async(pinned, source, self._stream)
+        with _told("the CUDA device failed"):
+            driver.memcpy_dtoh_async(pinned, source, self._stream)
 
     def synchronize(self) -> None:
-        """Waits for all that was enqueued, while other threads go on. Raises EngineError."""
-        if self._stream is None:
-            return
-        try:
-            self._stream.synchronize()
-        except driver.Error as error:
-            raise EngineError(f"the CUDA device failed: {error}") from error
+        """Waits for all that was enqueued, while other threads go on."""
+        if self._stream is not None:
+            with _told("the CUDA device failed"):
+                self._stream.synchronize()
+
+
+@contextmanager
+def _told(sentence: str) -> Iterator[None]:
+    """Makes an EngineError of what PyCUDA raises."""
+    try:
+        yield
+    except driver.Error as error:
+        raise EngineError(f"{sentence}: {error}") from error

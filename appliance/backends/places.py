@@ -8,7 +8,7 @@ aside, and only a batch that was made up anew is gathered on the bench.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from weakref import ReferenceType, ref
 
@@ -47,40 +47,35 @@ _Occupant = ReferenceType[Features] | None
 
 
 class Places:
-    """Keeps account of the benches, `capacity` places each, and of the slots aside.
+    """Keeps account of the benches, `capacity` places each, and of slots aside, as many as needed.
 
-    Pure: it says which copies have to be made, in this order, on one stream. Not for several
-    threads, except that handles may be dropped in any.
+    `copy` makes a copy, in order after those before it; where it raises, nothing has moved. Not for
+    several threads, except that handles may be dropped in any.
     """
 
-    def __init__(self, *, stages: int, capacity: int, slots: int) -> None:
+    def __init__(self, *, stages: int, capacity: int, copy: Callable[[Copy], None]) -> None:
         self._benches: list[list[_Occupant]] = [[None] * capacity for _ in range(stages)]
-        self._slots: list[_Occupant] = [None] * slots
+        self._slots: list[_Occupant] = []
+        self._copy = copy
 
-    @property
-    def slots(self) -> int:
-        """How many slots the copies given so far may name."""
-        return len(self._slots)
-
-    def take_in(self) -> tuple[Features, list[Copy]]:
-        """A place on the first bench for a frame, and what must be moved before it is written."""
+    def take_in(self) -> Features:
+        """A place on the first bench for a frame; what lay there was moved aside."""
         bench = self._benches[0]
         free = next((index for index, held in enumerate(bench) if _held(held) is None), 0)
-        copies = self._clear(0, free)
-        return self._settle(0, free), copies
+        self._clear(0, free)
+        return self._settle(0, free)
 
-    def gather(self, stage: int, batch: Sequence[Features]) -> list[Copy]:
-        """What brings a batch, no larger than the bench, to the first places in its order."""
-        copies = []
+    def gather(self, stage: int, batch: Sequence[Features]) -> None:
+        """Brings a batch, no larger than the bench, to the first places in its order."""
         for index, features in enumerate(batch):
             if features.place != Place(stage, index):
-                copies += self._clear(stage, index)
-                copies.append(self._move(features, Place(stage, index)))
-        return copies
+                self._clear(stage, index)
+                self._move(features, Place(stage, index))
 
-    def clear(self, stage: int, count: int) -> list[Copy]:
-        """What moves aside the features that lie on the first `count` places of a bench."""
-        return [copy for index in range(count) for copy in self._clear(stage, index)]
+    def clear(self, stage: int, count: int) -> None:
+        """Moves aside the features that lie on the first `count` places of a bench."""
+        for index in range(count):
+            self._clear(stage, index)
 
     def use_up(self, batch: Sequence[Features]) -> None:
         """The stage has run: the handles are spent, their places free."""
@@ -98,9 +93,10 @@ class Places:
         self._benches[stage][index] = ref(features)
         return features
 
-    def _clear(self, stage: int, index: int) -> list[Copy]:
+    def _clear(self, stage: int, index: int) -> None:
         features = _held(self._benches[stage][index])
-        return [] if features is None else [self._move(features, Place(None, self._free_slot()))]
+        if features is not None:
+            self._move(features, Place(None, self._free_slot()))
 
     def _free_slot(self) -> int:
         for index, held in enumerate(self._slots):
@@ -109,14 +105,14 @@ class Places:
         self._slots.append(None)
         return len(self._slots) - 1
 
-    def _move(self, features: Features, target: Place) -> Copy:
+    def _move(self, features: Features, target: Place) -> None:
         source = features.place
         if source is None:
             raise ValueError("the features were used up by the stage that took them")
+        self._copy(Copy(features.stage, source, target))
         self._row(source)[source.index] = None
         self._row(target)[target.index] = ref(features)
         features.place = target
-        return Copy(features.stage, source, target)
 
     def _row(self, place: Place) -> list[_Occupant]:
         return self._slots if place.stage is None else self._benches[place.stage]

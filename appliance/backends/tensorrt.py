@@ -55,6 +55,8 @@ class TensorRTBackend:
         self._asides: list[int] = []
         self._in_flight: set[int] = set()
         """Places on the first bench whose frames the device may not have read yet."""
+        self._is_copying = False
+        """Whether copies were enqueued that nobody has waited for."""
         self._open = ExitStack()
 
     def __enter__(self) -> Self:
@@ -76,10 +78,10 @@ class TensorRTBackend:
         self._open.close()
 
     def feed(self, tensor: NDArray[Any]) -> Features:
-        features, copies = self._places.take_in()
+        features = self._places.take_in()
         index = features.place.index if features.place else 0
-        self._enqueue_copies(copies)
-        if copies or index in self._in_flight:
+        # What was fed may wait for its batch: another frame must not be written into its way.
+        if self._is_copying or index in self._in_flight:
             self._wait()
         self._frames[index] = tensor[0]
         self._in_flight.add(index)
@@ -101,19 +103,18 @@ class TensorRTBackend:
             return self._run_in_parts(first, last, batch)
         count = len(batch)
         try:
-            self._enqueue_copies(self._places.gather(first, batch))
+            self._places.gather(first, batch)
             for stage in range(first, last + 1):
                 if stage < self._engine.last_exit:
-                    self._enqueue_copies(self._places.clear(stage + 1, count))
+                    self._places.clear(stage + 1, count)
                 self._stages[stage].enqueue(count, self._device.stream)
             logits = self._logits[last][:count]
             if not self._device.is_unified:
                 self._device.download(logits, self._outputs[last])
             self._wait()
         except EngineError as error:
-            raise EngineError(
-                f"stages {first} to {last} of {self._engine.name} failed: {error}"
-            ) from error
+            stages = f"stage {first}" if first == last else f"stages {first} to {last}"
+            raise EngineError(f"{stages} of {self._engine.name} failed: {error}") from error
         self._places.use_up(batch)
         answer = np.array(logits, dtype=np.float32)
         if last == self._engine.last_exit:
@@ -137,19 +138,20 @@ class TensorRTBackend:
     def _wait(self) -> None:
         self._device.synchronize()
         self._in_flight.clear()
+        self._is_copying = False
 
-    def _enqueue_copies(self, copies: Sequence[Copy]) -> None:
-        while copies and self._places.slots > len(self._asides) * self._slots_in_one:
-            self._take_slots()
-        for copy in copies:
-            source = self._address(copy.stage, copy.source)
-            target = self._address(copy.stage, copy.target)
-            self._device.copy(target, source, self._stages[copy.stage].input.size)
+    def _copy(self, copy: Copy) -> None:
+        source = self._address(copy.stage, copy.source)
+        target = self._address(copy.stage, copy.target)
+        self._device.copy(target, source, self._stages[copy.stage].input.size)
+        self._is_copying = True
 
     def _address(self, stage: int, place: Place) -> int:
         if place.stage is not None:
             return self._benches[stage] + place.index * self._stages[stage].input.size
         block, slot = divmod(place.index, self._slots_in_one)
+        while block >= len(self._asides):
+            self._take_slots()
         return self._asides[block] + slot * self._slot_size
 
     # Opening: once for each engine, in the executor's thread.
@@ -176,9 +178,7 @@ class TensorRTBackend:
         self._capacity = min(stage.largest_batch for stage in self._stages)
         self._slot_size = max(_aligned(stage.input.size) for stage in self._stages)
         self._slots_in_one = SLOTS_PER_PLACE * self._capacity
-        self._places = Places(
-            stages=len(self._stages), capacity=self._capacity, slots=self._slots_in_one
-        )
+        self._places = Places(stages=len(self._stages), capacity=self._capacity, copy=self._copy)
         self._take_slots()
         frame = self._stages[0].input
         self._frames = self._device.pin((self._capacity, *frame.shape), frame.dtype)

@@ -1,7 +1,7 @@
 """Builds an engine's TensorRT plans, and takes them into use once their answers are close enough.
 
-Not one file of the engine changes before all plans are built and every exit was compared with
-ONNX Runtime's.
+No file of the engine but the timing cache changes before all plans are built and every exit was
+compared with ONNX Runtime's.
 """
 
 from __future__ import annotations

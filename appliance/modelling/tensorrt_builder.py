@@ -50,8 +50,8 @@ def build_plan(order: PlanOrder, device: CudaDevice, timing_cache: bytes) -> Bui
     config = builder.create_builder_config()
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, order.workspace_bytes)
     # A cache that does not match is refused, and the builder goes on with an empty one.
-    if not config.set_timing_cache(config.create_timing_cache(timing_cache), ignore_mismatch=False):
-        config.set_timing_cache(config.create_timing_cache(b""), ignore_mismatch=False)
+    if not _use_timings(config, timing_cache):
+        _use_timings(config, b"")
     _add_profiles(order, builder, network, config)
     if not is_strongly_typed(trt.__version__):
         _allow(order, device, builder, network, config)
@@ -68,6 +68,11 @@ def _start_builder() -> trt.Builder:
     except TypeError as error:
         # What the bindings make of a null pointer.
         raise ModellingError(f"TensorRT's builder does not start: {LOG.take_error()}") from error
+
+
+def _use_timings(config: trt.IBuilderConfig, content: bytes) -> bool:
+    cache = config.create_timing_cache(content)
+    return cache is not None and config.set_timing_cache(cache, ignore_mismatch=False)
 
 
 def _parse(onnx: Path, network: trt.INetworkDefinition) -> None:

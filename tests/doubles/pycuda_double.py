@@ -30,6 +30,7 @@ class MemoryError(Error):
 
 class device_attribute:
     INTEGRATED = "INTEGRATED"
+    MULTIPROCESSOR_COUNT = "MULTIPROCESSOR_COUNT"
 
 
 class host_alloc_flags:
@@ -64,7 +65,7 @@ def driver_double(board: Board) -> ModuleType:
             return (8, 7)
 
         def get_attribute(self, attr: str) -> int:
-            return {"INTEGRATED": int(board.unified)}[attr]
+            return {"INTEGRATED": int(board.unified), "MULTIPROCESSOR_COUNT": 8}[attr]
 
         def retain_primary_context(self) -> Context:
             board.retained += 1

@@ -33,7 +33,7 @@ from tests.engines import seed_engine, tiny_engine
 from tests.modelling.runs import delen
 from tests.test_run_command import RESNET50
 
-DEVICE = "Double sm_87"
+DEVICE = "Double sm_87 with 8 multiprocessors"
 BUILD = Build(tensorrt="10.3.0", device=DEVICE, precision=Precision.FP16, batches=(1, 4))
 
 
@@ -314,7 +314,7 @@ def test_the_command_prints_a_table(folder: Path) -> None:
     outcome = delen("compile", str(folder))
 
     assert outcome.exit_code == 0, outcome.output
-    assert "fp16 plans of TensorRT 10.3.0 for Double sm_87" in outcome.stdout.replace("\n", " ")
+    assert f"fp16 plans of TensorRT 10.3.0 for {DEVICE}" in outcome.stdout.replace("\n", " ")
 
 
 @pytest.mark.parametrize("option", [("--batch", "0"), ("--batch", "x"), ("--workspace", "much")])
