@@ -92,11 +92,11 @@ def driver_double(board: Board) -> ModuleType:
 
     class Stream:
         def __init__(self, flags: int = 0) -> None:
-            board.require_context()
+            self._alive = board.streams
             self._number = next(_handles)
+            board.require_context()
             self.pending: list[Work] = []
             self.recorded: list[Work] | None = None
-            self._alive = board.streams
             board.streams[self._number] = weakref.proxy(self)
 
         def __del__(self) -> None:
