@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Self
 
+from appliance.backends.protocol import run_one_by_one
 from appliance.errors import EngineError
 
 
@@ -62,10 +63,7 @@ class SimulatedBackend:
     def run_through(
         self, first: int, last: int, batch: Sequence[object]
     ) -> tuple[NDArray[np.float32], Sequence[object]]:
-        logits, features = self.run(first, batch)
-        for stage in range(first + 1, last + 1):
-            logits, features = self.run(stage, features)
-        return logits, features
+        return run_one_by_one(self, first, last, batch)
 
     def run(
         self, stage: int, batch: Sequence[object]
@@ -107,6 +105,11 @@ class BlockedBackend:
 
     def feed(self, tensor: NDArray[Any]) -> object:
         return tensor
+
+    def run_through(
+        self, first: int, last: int, batch: Sequence[object]
+    ) -> tuple[NDArray[np.float32], Sequence[object]]:
+        return run_one_by_one(self, first, last, batch)
 
     def run(
         self, stage: int, batch: Sequence[object]

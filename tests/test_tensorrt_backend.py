@@ -235,6 +235,23 @@ def test_a_batch_larger_than_the_plans_runs_in_parts(board: Board, engine: Engin
     assert board.is_clean
 
 
+def test_where_a_part_fails_the_whole_batch_can_be_given_again(
+    board: Board, engine: Engine
+) -> None:
+    values = [number / 10 for number in range(6)]
+
+    with opened(engine) as backend:
+        fed = [backend.feed(frame(value)) for value in values]
+        board.fails_after = 1
+        with pytest.raises(EngineError, match="stage 0 of tiny failed"):
+            backend.run(0, fed)
+        board.fails_after = None
+        answers = [backend.run(0, [features])[0][0, 2] for features in fed]
+
+    assert answers == pytest.approx([2 * value for value in values])
+    assert board.is_clean
+
+
 def test_a_frame_that_waits_is_not_written_over(board: Board, engine: Engine) -> None:
     with opened(engine) as backend:
         waiting = [backend.feed(frame(number / 10)) for number in range(9)]

@@ -13,7 +13,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from typing_extensions import Self
 
-from appliance.backends.protocol import FEATURES, INPUT, OUTPUT
+from appliance.backends.protocol import FEATURES, INPUT, OUTPUT, run_one_by_one
 from appliance.engine import Engine
 from appliance.errors import EngineError
 
@@ -96,10 +96,7 @@ class OnnxBackend:
     def run_through(
         self, first: int, last: int, batch: Sequence[ort.OrtValue]
     ) -> tuple[NDArray[np.float32], Sequence[ort.OrtValue]]:
-        logits, features = self.run(first, batch)
-        for stage in range(first + 1, last + 1):
-            logits, features = self.run(stage, features)
-        return logits, features
+        return run_one_by_one(self, first, last, batch)
 
     def _run_singly(
         self, stage: int, batch: Sequence[ort.OrtValue]

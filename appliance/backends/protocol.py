@@ -57,3 +57,13 @@ class Backend(Protocol):
         For a batch that cannot stop at the exits before `last`: gives what `run` gives for that
         stage. Raises EngineError where a stage fails.
         """
+
+
+def run_one_by_one(
+    backend: Backend, first: int, last: int, batch: Sequence[Features]
+) -> tuple[NDArray[np.float32], Sequence[Features]]:
+    """What `run_through` gives, for a backend whose stages are done when `run` returns."""
+    logits, features = backend.run(first, batch)
+    for stage in range(first + 1, last + 1):
+        logits, features = backend.run(stage, features)
+    return logits, features

@@ -99,8 +99,20 @@ class TensorRTBackend:
     ) -> tuple[NDArray[np.float32], Sequence[Features]]:
         for features in batch:
             self._require_usable(first, features)
-        if len(batch) > self._capacity:
-            return self._run_in_parts(first, last, batch)
+        starts = range(0, len(batch), self._capacity)
+        runs = [
+            self._run_part(first, last, batch[start : start + self._capacity]) for start in starts
+        ]
+        # Not before all have run: where one fails, the whole batch can be given again.
+        self._places.use_up(batch)
+        if len(runs) == 1:
+            return runs[0]
+        logits = np.concatenate([logits for logits, _ in runs])
+        return logits, [features for _, following in runs for features in following]
+
+    def _run_part(
+        self, first: int, last: int, batch: Sequence[Features]
+    ) -> tuple[NDArray[np.float32], Sequence[Features]]:
         count = len(batch)
         try:
             self._places.gather(first, batch)
@@ -115,20 +127,10 @@ class TensorRTBackend:
         except EngineError as error:
             stages = f"stage {first}" if first == last else f"stages {first} to {last}"
             raise EngineError(f"{stages} of {self._engine.name} failed: {error}") from error
-        self._places.use_up(batch)
         answer = np.array(logits, dtype=np.float32)
         if last == self._engine.last_exit:
             return answer, ()
         return answer, self._places.hand_on(last + 1, count)
-
-    def _run_in_parts(
-        self, first: int, last: int, batch: Sequence[Features]
-    ) -> tuple[NDArray[np.float32], Sequence[Features]]:
-        starts = range(0, len(batch), self._capacity)
-        parts = [batch[start : start + self._capacity] for start in starts]
-        runs = [self.run_through(first, last, part) for part in parts]
-        logits = np.concatenate([logits for logits, _ in runs])
-        return logits, [features for _, following in runs for features in following]
 
     def _require_usable(self, stage: int, features: Features) -> None:
         if features.place is None or features.stage != stage:

@@ -47,6 +47,9 @@ class Board:
     error: float = 0.0
     """How far plans that are built from now on are off, as a fraction of every output."""
 
+    fails_after: int | None = None
+    """How many waits from now on the device fails at one."""
+
     transfers: list[Transfer] = field(default_factory=list)
     device_copies: int = 0
     synchronisations: int = 0

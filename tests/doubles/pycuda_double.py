@@ -111,6 +111,10 @@ def driver_double(board: Board) -> ModuleType:
             if self.recorded is not None:
                 raise RuleBrokenError("a stream that is recorded cannot be waited for")
             board.synchronisations += 1
+            if board.fails_after is not None:
+                board.fails_after -= 1
+                if board.fails_after < 0:
+                    raise LogicError("cuStreamSynchronize failed: an illegal memory access")
             pending, self.pending = self.pending, []
             for work in pending:
                 work.run()
