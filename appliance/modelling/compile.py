@@ -144,9 +144,6 @@ def _require_own_folder(engine: Engine) -> None:
             f"{engine.folder} has no {manifest.MANIFEST} to write the build into: `delen"
             " import-delen` makes an engine folder of it"
         )
-    for number, stage in enumerate(engine.stages):
-        if stage.onnx is None:
-            raise ModellingError(f"stage {number} of {engine.name} has no ONNX file to build from")
 
 
 def _build(  # noqa: PLR0913 - a step of one function
