@@ -20,7 +20,7 @@ from pathlib import Path
 import onnxruntime as ort
 
 from appliance import manifest
-from appliance.backends.onnx import OnnxBackend
+from appliance.backends import choice
 from appliance.client import Client
 from appliance.connection import BrokerAddress
 from appliance.document import parse_document
@@ -121,15 +121,15 @@ def python() -> Iterator[Finding]:
 
 def onnx_runtime() -> Iterator[Finding]:
     providers = ", ".join(ort.get_available_providers())
-    yield _ok("onnxruntime", f"{ort.__version__}: {providers}; this release uses the CPU's")
+    yield _ok("onnxruntime", f"{ort.__version__}: {providers}")
 
 
 def tensorrt() -> Iterator[Finding]:
-    yield _library("tensorrt", use="this release has no TensorRT backend yet, stages run on ONNX")
+    yield _library("tensorrt", use="without it stages run on ONNX Runtime")
 
 
 def pycuda() -> Iterator[Finding]:
-    yield _library("pycuda", module="pycuda.driver", use="only a TensorRT backend will need it")
+    yield _library("pycuda", module="pycuda.driver", use="the TensorRT backend needs it")
 
 
 def jtop() -> Iterator[Finding]:
@@ -229,29 +229,31 @@ def broker(settings: Settings) -> Iterator[Finding]:
 
 
 def engines(settings: Settings) -> Iterator[Finding]:
-    """Each engine: its manifest read, its stages opened and run on ONNX Runtime."""
+    """Each engine: its manifest read, its stages opened and run on the backend that would serve."""
     folders = manifest.find(settings.engines)
     if not folders:
         advice = "set DELEN_ENGINES to a folder of engine folders"
         yield _wrong("engines", f"there is no engine in {settings.engines.absolute()}", advice)
     for name, folder in folders.items():
         try:
-            times_s = _run_stages(manifest.load(folder), settings.threads)
+            yield from _engine(name, manifest.load(folder), settings)
         except EngineError as error:
             advice = f"correct it, or move {folder} elsewhere"
             yield _wrong(f"engine {name}", str(error), advice)
-        else:
-            stages = " + ".join(f"{time_s * 1e3:.1f}" for time_s in times_s)
-            yield _ok(f"engine {name}", f"{len(times_s)} stages run on onnx, in {stages} ms")
 
 
-def _run_stages(engine: Engine, threads: int | None) -> tuple[float, ...]:
-    """The estimated time of each stage in seconds, as an appliance would begin with."""
+def _engine(name: str, engine: Engine, settings: Settings) -> Iterator[Finding]:
+    """How an engine runs, with the times in seconds that an appliance would begin with."""
     executor = Executor(clock=time.perf_counter)
-    with OnnxBackend(engine, threads=threads) as backend:
+    with choice.opened(engine, settings.backend, settings.threads) as backend:
         executor.add(engine, backend)
         executor.warm_up(engine, runs=WARM_UP_RUNS)
-        return tuple(executor.times(engine).careful_s)
+        times_s = tuple(executor.times(engine).careful_s)
+    stages = " + ".join(f"{time_s * 1e3:.1f}" for time_s in times_s)
+    yield _ok(f"engine {name}", f"{len(times_s)} stages run on {backend.name}, in {stages} ms")
+    has_plans = any(stage.tensorrt for stage in engine.stages)
+    if has_plans and backend.name != "tensorrt" and settings.backend == choice.AUTO:
+        yield _missing(f"plans of {name}", choice.why_not_tensorrt(engine) or "they do not open")
 
 
 def conditions(settings: Settings) -> Iterator[Finding]:

@@ -47,6 +47,26 @@ class InputSpec:
     sample_rate_hz: int = 16_000
 
 
+class Precision(str, Enum):
+    """The smallest type that a TensorRT plan may calculate in."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+    INT8 = "int8"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Build:
+    """What an engine's TensorRT plans were built by and for: on anything else they do not run."""
+
+    tensorrt: str
+    """The version that built them."""
+    device: str
+    precision: Precision
+    batches: tuple[int, ...]
+    """The largest batch of each optimisation profile, rising."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Latency:
     """How long one stage takes for one batch size, in seconds."""
@@ -107,6 +127,8 @@ class Engine:
     """Where the stages' energies come from: `measured` by a meter, or `modelled`."""
     thresholds: tuple[ThresholdRow, ...] = ()
     """By rising threshold."""
+    build: Build | None = None
+    """Of the stages' TensorRT plans, where `delen compile` built some."""
 
     @property
     def last_exit(self) -> int:

@@ -20,11 +20,13 @@ from typing_extensions import Self
 from appliance import seed_layout
 from appliance.document import listed, parse_document
 from appliance.engine import (
+    Build,
     CalibrationError,
     Engine,
     InputSpec,
     Kind,
     Latency,
+    Precision,
     Resize,
     Stage,
     ThresholdRow,
@@ -93,13 +95,18 @@ class _Stage(_Section):
     @field_validator("onnx", "tensorrt")
     @classmethod
     def _lies_in_the_folder(cls, name: str | None, info: ValidationInfo[Path]) -> str | None:
-        """What a manifest names outside its own folder, even by a link, is not opened."""
+        """What a manifest names outside its own folder, even by a link, is not opened.
+
+        A plan may be missing where the stage runs as ONNX too: plans belong to one board, and do
+        not come along when a folder is copied to another.
+        """
         folder = info.context
         if name is None:
             return None
         if not (folder / name).resolve().is_relative_to(folder.resolve()):
             raise ValueError(f"the file {name} is not inside the engine's folder")
-        if not (folder / name).is_file():
+        dispensable = info.field_name == "tensorrt" and info.data.get("onnx") is not None
+        if not dispensable and not (folder / name).is_file():
             raise ValueError(f"there is no file {name}")
         return name
 
@@ -110,6 +117,13 @@ class _Stage(_Section):
         return self
 
 
+class _Build(_Section):
+    tensorrt: str = Field(min_length=1)
+    device: str = Field(min_length=1)
+    precision: Precision
+    batches: tuple[Annotated[int, Field(ge=1)], ...] = Field(min_length=1)
+
+
 class _Manifest(_Section):
     name: str = Field(min_length=1, max_length=128)
     kind: Kind
@@ -118,6 +132,7 @@ class _Manifest(_Section):
     energy_source: Literal["modelled", "measured"] = "modelled"
     stages: tuple[_Stage, ...] = Field(min_length=1)
     thresholds: tuple[_Threshold, ...] = ()
+    build: _Build | None = None
 
     @field_validator("thresholds")
     @classmethod
@@ -175,6 +190,8 @@ def save(engine: Engine, folder: Path) -> None:
     }
     if engine.thresholds:
         manifest["thresholds"] = [_threshold_document(row) for row in engine.thresholds]
+    if engine.build:
+        manifest["build"] = _build_document(engine.build)
     text = yaml.safe_dump(manifest, sort_keys=False, allow_unicode=True, default_flow_style=None)
     partial = folder / f"{MANIFEST}.partial"
     partial.write_text(text, encoding="utf-8")
@@ -228,6 +245,15 @@ def _threshold_document(row: ThresholdRow) -> dict[str, Any]:
     }
 
 
+def _build_document(build: Build) -> dict[str, Any]:
+    return {
+        "tensorrt": build.tensorrt,
+        "device": build.device,
+        "precision": build.precision.value,
+        "batches": list(build.batches),
+    }
+
+
 def _load_own(folder: Path) -> Engine:
     path = folder / MANIFEST
     try:
@@ -265,6 +291,16 @@ def _load_own(folder: Path) -> Engine:
             )
             for row in manifest.thresholds
         ),
+        build=None if manifest.build is None else _build(manifest.build),
+    )
+
+
+def _build(build: _Build) -> Build:
+    return Build(
+        tensorrt=build.tensorrt,
+        device=build.device,
+        precision=build.precision,
+        batches=build.batches,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from datetime import datetime, timezone
 from functools import partial
@@ -14,7 +14,7 @@ from types import TracebackType
 from typing_extensions import Self
 
 from appliance import frames
-from appliance.backends.protocol import Backend
+from appliance.backends import choice
 from appliance.bookkeeper import Bookkeeper
 from appliance.budgets import Balance, Budgets
 from appliance.command import parse_command
@@ -23,7 +23,6 @@ from appliance.device_budget import DeviceBudget, parse_device_budget
 from appliance.dispatcher import Dispatcher
 from appliance.duplicates import InHand
 from appliance.energy import Energy
-from appliance.engine import Engine
 from appliance.errors import Code, DelenError, InvalidDocument, Rejected, ServiceError, StoreError
 from appliance.executor import Executor
 from appliance.gateway import Gateway
@@ -59,12 +58,6 @@ from appliance.topics import Topics
 _log = logging.getLogger(__name__)
 
 
-def _onnx(engine: Engine, threads: int | None) -> Backend:
-    from appliance.backends.onnx import OnnxBackend  # noqa: PLC0415 - loaded where it is chosen
-
-    return OnnxBackend(engine, threads=threads)
-
-
 SHORTEST_GAP_S = 0.5
 """No less may lie between two readings before the time between counts as not measured."""
 
@@ -73,9 +66,6 @@ BASELINE_POLL_S = 0.05
 
 DEVICE_BUDGET = "device_budget"
 """What the command is kept as that changes the device's budget."""
-
-BACKENDS: Mapping[str, Callable[[Engine, int | None], Backend]] = {"onnx": _onnx, "auto": _onnx}
-"""The backends by the name that `DELEN_BACKEND` gives them."""
 
 
 class Service:
@@ -117,7 +107,7 @@ class Service:
             folder=settings.engines,
             loop=self._loop,
             executor=self._executor,
-            new_backend=lambda engine: BACKENDS[settings.backend](engine, settings.threads),
+            open_backend=lambda engine: choice.opened(engine, settings.backend, settings.threads),
         )
         self._store = Store(
             settings.database,
@@ -171,7 +161,7 @@ class Service:
             publish=self._gateway.publish_telemetry,
             windows=self._windows,
             plans=lambda: self._book.plans,
-            engines=self._shelf.names,
+            backends=self._shelf.backends,
             loop=self._loop,
             scheduler=self._scheduler,
             bookkeeper=self._bookkeeper,

@@ -27,6 +27,8 @@ from appliance.topics import level_fault
 PREFIX = "DELEN_"
 FILE = Path("delen.yaml")
 
+BackendName = Literal["auto", "tensorrt", "onnx", "onnx-tensorrt", "onnx-cuda"]
+
 
 def _level(name: str) -> str:
     fault = level_fault(name)
@@ -76,7 +78,10 @@ class Settings(BaseSettings):
     conditions: Path = Path("conditions")
     """Policies here are loaded at start for tenants that never had one."""
     database: Path = Path("delen.db")
-    backend: Literal["auto", "onnx"] = "auto"
+    backend: BackendName = "auto"
+    """What runs the stages; `auto` takes TensorRT where it works, else ONNX Runtime on the CPU."""
+    compile: Literal["auto", "never"] = "never"
+    """Whether TensorRT plans that are missing here are built before serving starts."""
     meter: Literal["auto", "tegrastats", "ina3221", "jtop", "rapl", "nvml", "modelled"] = "auto"
     """Where power readings come from; `auto` takes the first in this order that works."""
     meter_interval: Annotated[float, quantity(Dimension.TIME), Field(ge=0.01, le=0.5)] = 0.1

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,24 +34,25 @@ class EngineShelf:
         folder: Path,
         loop: ExecutorLoop,
         executor: Executor,
-        new_backend: Callable[[Engine], Backend],
+        open_backend: Callable[[Engine], AbstractContextManager[Backend]],
     ) -> None:
         self._folder = folder
         self._loop = loop
         self._executor = executor
-        self._new_backend = new_backend
+        self._open_backend = open_backend
         self._open: dict[str, Engine] = {}
+        self._backends: dict[str, str] = {}
 
     def engine(self, name: str) -> Engine:
         """The engine of that name, open and warm. Raises EngineError where there is none."""
         engine = self._open.get(name)
         if engine is None:
             engine = self._load(name)
-            backend = self._loop.enter(self._new_backend(engine))
+            backend = self._loop.enter(self._open_backend(engine))
             self._loop.call(lambda: self._executor.add(engine, backend))
             self._loop.occupy(lambda: self._executor.warm_up(engine, runs=WARM_UP_RUNS))
             self._calibrate(engine)
-            self._open[name] = engine
+            self._open[name], self._backends[name] = engine, backend.name
             _log.info("engine %s is open: %d exits", name, len(engine.stages))
         return engine
 
@@ -63,9 +65,9 @@ class EngineShelf:
         ):
             self._loop.occupy(lambda: self._executor.exercise(engine, seconds=CALIBRATION_PIECE_S))
 
-    def names(self) -> tuple[str, ...]:
-        """The engines that are open."""
-        return tuple(self._open)
+    def backends(self) -> Mapping[str, str]:
+        """The engines that are open, and the backend that runs each."""
+        return self._backends
 
     def stage_times_s(self, engine: Engine) -> tuple[float, ...]:
         """The estimated time of each stage of an open engine, in seconds."""

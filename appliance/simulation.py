@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Self
 
+from appliance.backends.protocol import run_one_by_one
 from appliance.budgets import Balance
 from appliance.dispatcher import Dispatcher
 from appliance.engine import Engine
@@ -66,6 +67,11 @@ class SimulatedBackend:
     def run(self, stage: int, batch: Sequence[Answers]) -> tuple[Answers, Sequence[Answers]]:
         self._pass_s(self._duration_s(stage, len(batch)))
         return np.stack([answers[stage] for answers in batch]), batch
+
+    def run_through(
+        self, first: int, last: int, batch: Sequence[Answers]
+    ) -> tuple[Answers, Sequence[Answers]]:
+        return run_one_by_one(self, first, last, batch)
 
 
 class Simulation:

@@ -102,6 +102,8 @@ class ApplianceTelemetry:
     window_s: float
     uptime_s: float
     engines: tuple[str, ...]
+    backends: Mapping[str, str]
+    """What runs each of the engines."""
     meter: str
     power: PowerTelemetry
     energy: EnergyTelemetry

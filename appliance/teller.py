@@ -27,7 +27,7 @@ from appliance.topics import Topics
 class Teller:
     """Tells of the tenants and of the appliance, each on its topic, since it last did.
 
-    `publish` is given a topic and a payload; `plans` and `engines` give what is in force and open.
+    `publish` is given a topic and a payload; `plans` and `backends` give what is in force and open.
     What belongs to the executor's thread is asked for in it. `command_failure` says why the last
     command was turned away.
     """
@@ -40,7 +40,7 @@ class Teller:
         publish: Callable[[str, bytes], None],
         windows: Windows,
         plans: Callable[[], Mapping[str, Plan]],
-        engines: Callable[[], tuple[str, ...]],
+        backends: Callable[[], Mapping[str, str]],
         loop: ExecutorLoop,
         scheduler: Scheduler,
         bookkeeper: Bookkeeper,
@@ -54,7 +54,7 @@ class Teller:
         self._publish = publish
         self._windows = windows
         self._plans = plans
-        self._engines = engines
+        self._backends = backends
         self._loop = loop
         self._scheduler = scheduler
         self._bookkeeper = bookkeeper
@@ -79,7 +79,8 @@ class Teller:
             appliance=self._appliance,
             window_s=round(window_s, 3),
             uptime_s=round(now_s - self._started_s, 3),
-            engines=self._engines(),
+            engines=tuple(self._backends()),
+            backends=dict(self._backends()),
             meter=self._sampler.status().name,
             power=self._power(idle_w),
             energy=energy,

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Self
 
+from appliance.backends.protocol import run_one_by_one
 from appliance.errors import EngineError
 
 
@@ -59,6 +60,11 @@ class SimulatedBackend:
     def feed(self, tensor: NDArray[Any]) -> object:
         return tensor
 
+    def run_through(
+        self, first: int, last: int, batch: Sequence[object]
+    ) -> tuple[NDArray[np.float32], Sequence[object]]:
+        return run_one_by_one(self, first, last, batch)
+
     def run(
         self, stage: int, batch: Sequence[object]
     ) -> tuple[NDArray[np.float32], Sequence[object]]:
@@ -99,6 +105,11 @@ class BlockedBackend:
 
     def feed(self, tensor: NDArray[Any]) -> object:
         return tensor
+
+    def run_through(
+        self, first: int, last: int, batch: Sequence[object]
+    ) -> tuple[NDArray[np.float32], Sequence[object]]:
+        return run_one_by_one(self, first, last, batch)
 
     def run(
         self, stage: int, batch: Sequence[object]

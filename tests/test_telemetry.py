@@ -95,4 +95,5 @@ def test_telemetry_is_published_for_the_tenants_that_have_a_policy(
     assert json.loads(gate)["exits"] == {"0": 1}
     assert json.loads(box)["tenants"] == {"gate": 1}
     assert json.loads(box)["engines"] == ["tiny"]
+    assert json.loads(box)["backends"] == {"tiny": "onnx"}
     assert tenants.is_silent()

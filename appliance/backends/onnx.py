@@ -13,27 +13,29 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from typing_extensions import Self
 
+from appliance.backends.protocol import FEATURES, INPUT, OUTPUT, run_one_by_one
 from appliance.engine import Engine
 from appliance.errors import EngineError
 
 # What runs here is its tenants' business alone.
 ort.disable_telemetry_events()
 
-INPUT, OUTPUT, FEATURES = "input", "output", "features"
-"""The names that a stage's tensors have."""
+CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
+"""ONNX Runtime's names of what it runs a session on."""
 
 
 class OnnxBackend:
-    """Runs an engine's ONNX stages on the CPU.
+    """Runs an engine's ONNX stages, on the CPU or on another provider of ONNX Runtime's.
 
     A batch of one goes from stage to stage without a copy; a batch of several is joined once
-    before a stage and handed on as views of its output. `threads` work on one stage, by default
-    all cores but one, which is left to the network and the decoding.
+    before a stage and handed on as views of its output, on the host whatever the provider.
+    `threads` work on one stage, by default all cores but one, which is left to the network and
+    the decoding. What `provider` has no kernel for runs on the CPU.
     """
 
-    name = "onnx"
-
-    def __init__(self, engine: Engine, *, threads: int | None = None) -> None:
+    def __init__(self, engine: Engine, *, threads: int | None = None, provider: str = CPU) -> None:
+        self.name = _NAMES[provider]
+        self._provider = provider
         self._engine = engine
         self._threads = threads or max(1, (os.cpu_count() or 2) - 1)
         self._sessions: list[Any] = []
@@ -41,6 +43,11 @@ class OnnxBackend:
         self._fixed_batch: list[bool] = []
 
     def __enter__(self) -> Self:
+        if self._provider not in ort.get_available_providers():
+            raise EngineError(
+                f"ONNX Runtime {ort.__version__} here has no {self._provider}: install a build that"
+                " has, or choose another backend"
+            )
         for number in range(len(self._engine.stages)):
             self._open_stage(number)
         return self
@@ -69,7 +76,8 @@ class OnnxBackend:
         taken = batch[0] if len(batch) == 1 else _join(batch)
         binding.bind_ortvalue_input(INPUT, taken)
         for name in self._output_names[stage]:
-            binding.bind_output(name)
+            stays = name == FEATURES and self._provider != CPU
+            binding.bind_output(name, "cuda" if stays else "cpu")
         try:
             session.run_with_iobinding(binding)
         except Exception as error:
@@ -85,6 +93,11 @@ class OnnxBackend:
             return logits, ()
         return logits, (outputs[1],) if len(batch) == 1 else _split(outputs[1])
 
+    def run_through(
+        self, first: int, last: int, batch: Sequence[ort.OrtValue]
+    ) -> tuple[NDArray[np.float32], Sequence[ort.OrtValue]]:
+        return run_one_by_one(self, first, last, batch)
+
     def _run_singly(
         self, stage: int, batch: Sequence[ort.OrtValue]
     ) -> tuple[NDArray[np.float32], Sequence[ort.OrtValue]]:
@@ -99,7 +112,7 @@ class OnnxBackend:
                 f"stage {number} of {self._engine.name} has no ONNX file: name one in"
                 f" {self._engine.folder / 'engine.yaml'}, or make one with `delen split`"
             )
-        session = _session(path, self._threads)
+        session = _session(path, self._threads, self._provider)
         inputs = {tensor.name: tensor for tensor in session.get_inputs()}
         outputs = [tensor.name for tensor in session.get_outputs()]
         last = number == self._engine.last_exit
@@ -131,6 +144,8 @@ class OnnxBackend:
             raise EngineError(f"{path} takes the shape {taken}, but {source} {given}")
 
 
+_NAMES = {CPU: "onnx", CUDA: "onnx-cuda", TENSORRT: "onnx-tensorrt"}
+
 _Shape = Sequence[int | str | None]
 """One item's shape as a model declares it: a size, or a name or nothing where it is dynamic."""
 
@@ -146,7 +161,7 @@ def _fits(given: _Shape, taken: _Shape) -> bool:
     )
 
 
-def _session(path: Path, threads: int) -> Any:
+def _session(path: Path, threads: int, provider: str) -> Any:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -154,10 +169,18 @@ def _session(path: Path, threads: int) -> Any:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # The memory arenas stay on: without them a ResNet-50 takes no less memory and no less time.
     options.log_severity_level = 3
+    # What TensorRT has no kernel for is CUDA's business before it is the CPU's.
+    providers = dict.fromkeys([provider, *([CUDA] if provider == TENSORRT else []), CPU])
     try:
-        return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        session = ort.InferenceSession(path, options, providers=list(providers))
     except Exception as error:
         raise EngineError(f"{path} cannot be opened by ONNX Runtime: {error}") from error
+    if provider not in session.get_providers():
+        raise EngineError(
+            f"{path}: ONNX Runtime's {provider} does not start on this machine, for want of a GPU"
+            " or of its libraries; choose another backend"
+        )
+    return session
 
 
 def _join(batch: Sequence[ort.OrtValue]) -> ort.OrtValue:

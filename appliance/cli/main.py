@@ -7,6 +7,7 @@ import sys
 import typer
 from rich.console import Console
 
+from appliance.cli import compile as compile_command
 from appliance.cli import (
     demo,
     doctor,
@@ -31,7 +32,8 @@ app = typer.Typer(
     add_completion=False,
 )
 _VERBS = (
-    demo, serve, run, send, policy, log, power, train, split, profile, import_delen, doctor,
+    demo, serve, run, send, policy, log, power, train, split, profile, compile_command,
+    import_delen, doctor,
 )  # fmt: skip
 for verbs in _VERBS:
     verbs.register(app)

@@ -10,7 +10,8 @@ import typer
 from rich.console import Console
 
 from appliance import manifest
-from appliance.backends.onnx import OnnxBackend
+from appliance.backends import choice
+from appliance.cli.backend_option import BackendOption
 from appliance.cli.modelling import DatasetFolder, progress
 from appliance.cli.profile_tables import findings, policy_of, print_profile, print_suggestion
 from appliance.modelling.datasets import DESCRIPTIONS, Dataset, HeldOutFrames, open_dataset
@@ -38,6 +39,7 @@ def profile(  # noqa: PLR0913 - a flag each
     threads: Annotated[
         int | None, typer.Option(min=1, help="threads of one stage; as the appliance by default")
     ] = None,
+    backend_name: BackendOption = "auto",
     suggest: Annotated[
         str | None,
         typer.Option(
@@ -57,7 +59,7 @@ def profile(  # noqa: PLR0913 - a flag each
     goal = None if suggest is None else parse_goal(suggest)
     loaded = manifest.load(engine)
     chosen = _dataset(engine, dataset, dataset_dir)
-    with progress() as shown, OnnxBackend(loaded, threads=threads) as backend:
+    with progress() as shown, choice.opened(loaded, backend_name, threads) as backend:
         bars = {name: shown.add_task(name) for name in ("latency", "accuracy", "calibration")}
         found = measure(
             loaded,

@@ -17,7 +17,8 @@ from rich.console import Console
 from rich.table import Table
 
 from appliance import frames, manifest
-from appliance.backends.onnx import OnnxBackend
+from appliance.backends import choice
+from appliance.cli.backend_option import BackendOption
 from appliance.conditions import Condition, in_seed_units
 from appliance.document import parse_document
 from appliance.engine import Engine
@@ -89,6 +90,7 @@ def run(
         ),
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="threads of one stage")] = None,
+    backend_name: BackendOption = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="print the summary alone")] = False,
 ) -> None:
     """Run an engine in this process, task after task, switching conditions on the way.
@@ -101,7 +103,7 @@ def run(
     say: Callable[[str], None] = (lambda _line: None) if as_json else print
     exits = len(loaded.stages)
     executor = Executor(clock=time.monotonic)
-    with OnnxBackend(loaded, threads=threads) as backend:
+    with choice.opened(loaded, backend_name, threads) as backend:
         executor.add(loaded, backend)
         executor.warm_up(loaded, runs=WARM_UP_RUNS)
         inputs = itertools.cycle(_inputs(loaded, frames_folder))

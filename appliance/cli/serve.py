@@ -8,6 +8,7 @@ import threading
 
 import typer
 
+from appliance.modelling.compile import compile_missing
 from appliance.service import serve as run_service
 from appliance.settings import read_settings, unknown_variables
 
@@ -30,6 +31,8 @@ def serve() -> None:
     )
     for sentence in unknown_variables():
         _log.warning(sentence)
+    if settings.compile == "auto" and settings.backend in {"auto", "tensorrt"}:
+        compile_missing(settings.engines, _log.info)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

@@ -14,7 +14,7 @@ import yaml
 from torch import nn
 
 from appliance import manifest
-from appliance.backends.onnx import FEATURES, INPUT, OUTPUT
+from appliance.backends.protocol import FEATURES, INPUT, OUTPUT
 from appliance.engine import Engine, Stage
 from appliance.errors import ModellingError
 from appliance.modelling.datasets import Example, Part, open_dataset

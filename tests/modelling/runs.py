@@ -7,6 +7,7 @@ from pathlib import Path
 import typer
 from typer.testing import CliRunner, Result
 
+from appliance.cli import compile as compile_command
 from appliance.cli import import_delen, profile, run, split, train
 from appliance.modelling.datasets import (
     Digits,
@@ -35,7 +36,7 @@ def wrong(classes):
 def delen(*words: object) -> Result:
     """Runs `delen` with these words; an error of ours is raised, as to the command's main."""
     app = typer.Typer()
-    for verbs in (train, split, profile, run, import_delen):
+    for verbs in (train, split, profile, run, import_delen, compile_command):
         verbs.register(app)
     return CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
 

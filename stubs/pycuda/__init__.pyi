@@ -1,0 +1,1 @@
+# PyCUDA, of which the driver is used here.
