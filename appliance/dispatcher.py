@@ -39,7 +39,7 @@ class Dispatcher:
         self._finished = finished
         self._rejected = rejected
         self._unaffordable = unaffordable
-        self._running: Sequence[Task] = ()
+        self._running: list[Task] = []
 
     def submit(self, task: Task) -> None:
         """Takes a new task in."""
@@ -50,11 +50,13 @@ class Dispatcher:
 
     def decide(self) -> list[Task]:
         """The tasks whose stage is to run next, as one batch; none where nothing may run."""
-        batch = self.scheduler.next(self._clock())
-        self._running = [
-            task for task in batch if task.started_s is not None or self._may_begin(task)
-        ]
-        return self._running
+        while batch := self.scheduler.next(self._clock()):
+            self._running = [
+                task for task in batch if task.started_s is not None or self._may_begin(task)
+            ]
+            if self._running:
+                return self._running
+        return []
 
     def run(self, batch: Sequence[Task]) -> StageOutput:
         """Runs a stage for a batch; what it finds is for `take`."""
@@ -62,7 +64,7 @@ class Dispatcher:
 
     def take(self, batch: Sequence[Task], output: StageOutput) -> None:
         """Answers, turns away or queues again the tasks for which a stage has run."""
-        self._running = ()
+        self._running = []
         each_s = (output.ended_s - output.started_s) / len(batch)
         for task in batch:
             self.scheduler.shares.used(task.request.tenant, each_s, output.ended_s)
