@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from appliance.conditions import DIMENSIONS, explain
+from appliance.constraints import limits_effort
 from appliance.engine import cumulated
 from appliance.plan import Plan
+from appliance.quantities import format_quantity
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,7 +70,30 @@ def conflicts(plan: Plan, exits: Sequence[ExitFeasibility]) -> list[str]:
         names = " and ".join(f"bounds.{name}" for name in together)
         yields = next(name for name in reversed(together))
         sentences.append(f"no exit keeps {names} together: {yields} gives way")
-    return sentences
+    return sentences + _unlearnable_agreement(plan, exits) + _unreachable_goal(plan, exits[0])
+
+
+def _unlearnable_agreement(plan: Plan, exits: Sequence[ExitFeasibility]) -> list[str]:
+    broken = [name for name in ("response_time", "energy") if name in exits[-1].broken]
+    if plan.policy.bounds.agreement is None or not broken:
+        return []
+    names = " and ".join(f"bounds.{name}" for name in broken)
+    return [f"the last exit does not keep {names}: bounds.agreement gives way until it is known"]
+
+
+def _unreachable_goal(plan: Plan, first: ExitFeasibility) -> list[str]:
+    """The goal's constraints that not even one answer from the first exit keeps."""
+    if plan.policy.goal is None:
+        return []
+    costs = {"p95_response_time": first.response_time_s, "energy_per_hour": first.energy_j}
+    return [
+        f"no exit keeps the goal's {explain(constraint)}: the first one alone takes"
+        f" {format_quantity(cost, DIMENSIONS[constraint.metric])}"
+        for constraint in plan.policy.goal.constraints
+        if limits_effort(constraint)
+        and (cost := costs.get(constraint.metric)) is not None
+        and cost > constraint.threshold
+    ]
 
 
 def _deepest_wanted(plan: Plan) -> int:

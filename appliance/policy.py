@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -13,10 +14,12 @@ from pydantic import (
     PlainValidator,
     StringConstraints,
     ValidationError,
+    field_validator,
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from appliance.conditions import Condition, Scope, parse
+from appliance.conditions import Comparison, Condition, Scope, parse
+from appliance.constraints import comparisons, constraint_faults, contradictions
 from appliance.document import Document, parse_document
 from appliance.errors import Fault, Faulty, InvalidDocument, KeyPath
 from appliance.fields import quantity, sentence_error
@@ -35,6 +38,17 @@ def _condition(scope: Scope) -> PlainValidator:
             raise _carrying(error.faults) from error
 
     return PlainValidator(read)
+
+
+def _constraint(value: object) -> Condition:
+    try:
+        condition = parse(value, Scope.TENANT)
+    except Faulty as error:
+        raise _carrying(error.faults) from error
+    faults = constraint_faults(condition)
+    if faults:
+        raise _carrying(faults)
+    return condition
 
 
 def parse_exit_when(value: object) -> Condition | tuple[Condition, ...]:
@@ -62,7 +76,7 @@ def _exit_when(value: object) -> Condition | tuple[Condition, ...]:
         raise _carrying(error.faults) from error
 
 
-def _carrying(faults: tuple[Fault, ...]) -> PydanticCustomError:
+def _carrying(faults: Sequence[Fault]) -> PydanticCustomError:
     # Pydantic gives a value one error; the faults inside it travel in the error's context.
     return PydanticCustomError("condition", "faulty condition", {"faults": tuple(faults)})
 
@@ -79,6 +93,7 @@ Joules = Annotated[float, quantity(Dimension.ENERGY), Field(gt=0)]
 Fraction = Annotated[float, quantity(Dimension.RATIO)]
 ExitWhen = Annotated[Condition | tuple[Condition, ...], PlainValidator(_exit_when)]
 TenantCondition = Annotated[Condition, _condition(Scope.TENANT)]
+Constraint = Annotated[Condition, PlainValidator(_constraint)]
 TenantName = Annotated[str, AfterValidator(_tenant_name)]
 WholeNumber = Annotated[int, Field(strict=True)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=128)]
@@ -94,7 +109,7 @@ class Bounds(_Section):
     response_time: Seconds | None = None
     energy: Joules | None = None
     accuracy: Fraction | None = None
-    agreement: Fraction | None = None
+    agreement: Annotated[Fraction, Field(ge=0.01)] | None = None
 
 
 class Mode(_Section):
@@ -132,7 +147,20 @@ class Goal(_Section):
     """What to maximise, and the conditions on the tenant that must hold meanwhile."""
 
     maximize: Literal["accuracy"]
-    subject_to: list[TenantCondition] = Field(min_length=1)
+    subject_to: list[Constraint] = Field(min_length=1)
+
+    @field_validator("subject_to")
+    @classmethod
+    def _together(cls, subject_to: list[Condition]) -> list[Condition]:
+        faults = contradictions(subject_to)
+        if faults:
+            raise _carrying(faults)
+        return subject_to
+
+    @property
+    def constraints(self) -> tuple[Comparison, ...]:
+        """The comparisons that all have to hold."""
+        return tuple(found for condition in self.subject_to for found in comparisons(condition))
 
 
 class Policy(_Section):
@@ -152,6 +180,14 @@ class Policy(_Section):
     weight: Annotated[float, Field(strict=True, gt=0, le=1000)] = 1.0
     """This tenant's share of what the device's budget gives, beside the others'."""
 
+    @field_validator("adapt")
+    @classmethod
+    def _one_mode_each(cls, rules: list[Rule]) -> list[Rule]:
+        faults = _rules_never_asked(rules)
+        if faults:
+            raise _carrying(faults)
+        return rules
+
     def not_in_force(self) -> list[str]:
         """The parts of this policy that are valid and kept, but not yet acted on."""
         asked = {
@@ -159,6 +195,20 @@ class Policy(_Section):
             "goal": self.goal is not None,
         }
         return [name for name, is_asked in asked.items() if is_asked]
+
+
+def _rules_never_asked(rules: list[Rule]) -> list[Fault]:
+    """Rules whose condition a rule before them has, too, but for another mode."""
+    faults = []
+    for index, rule in enumerate(rules):
+        first = next(number for number, other in enumerate(rules) if other.when == rule.when)
+        if rules[first].use != rule.use:
+            message = (
+                f"adapt[{first}] uses `{rules[first].use}` under the same condition, and goes"
+                f" before: `{rule.use}` would never be used"
+            )
+            faults.append(Fault(path=(index, "when"), message=message))
+    return faults
 
 
 def parse_policy(text: str | bytes, *, tenant: str | None = None) -> Policy:

@@ -20,6 +20,7 @@ NAMES = (
     "isolation",
     "decision",
     "throughput",
+    "drift",
 )
 PAGE = Path("docs/benchmarks.md")
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"

@@ -149,3 +149,28 @@ def test_a_flood_is_counted_by_the_time_that_the_last_thousand_took() -> None:
 
 def test_before_anything_was_spent_there_is_no_rate_of_it() -> None:
     assert Activity().energy_per_hour_j() is None
+
+
+def test_activity_can_be_told_from_a_moment_on() -> None:
+    activity = Activity()
+    for number in range(100):
+        time_s = number * 0.1
+        taken_s = 0.5 if time_s < 5.0 else 0.1
+        activity.answered(time_s, response_time_s=taken_s, queue_time_s=taken_s / 2)
+        activity.spent(time_s, number * (2.0 if time_s < 4.0 else 1.0))
+
+    assert activity.p95_response_time_s(10.0, 0.0) == pytest.approx(0.5)
+    assert activity.p95_response_time_s(10.0, 5.0) == pytest.approx(0.1)
+    assert activity.queue_delay_s(10.0, 5.0) == pytest.approx(0.05)
+    assert activity.energy_per_hour_j(4.0) == pytest.approx(36_000.0)
+
+
+def test_too_few_answers_since_a_moment_tell_nothing_yet() -> None:
+    activity = Activity()
+    for number in range(10):
+        activity.answered(float(number), response_time_s=0.1, queue_time_s=0.0)
+        activity.spent(float(number), float(number))
+
+    assert activity.p95_response_time_s(9.0, 5.0) is None
+    assert activity.p95_response_time_s(16.0, 5.0) == pytest.approx(0.1)
+    assert activity.energy_per_hour_j(6.0) is None

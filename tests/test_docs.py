@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 import typer
 
+from appliance import manifest
 from appliance.cli.main import app
 from appliance.conditions import DIMENSIONS
 from appliance.errors import Code
-from appliance.plan import StoppedBy
-from appliance.policy import Bounds, Policy, Queue, parse_policy
+from appliance.feasibility import conflicts, exits_of
+from appliance.plan import StoppedBy, compile_plan
+from appliance.policy import Bounds, Goal, Policy, Queue, parse_policy
 from appliance.settings import Settings
 from appliance.topics import Topics
 
@@ -67,6 +69,7 @@ def test_every_metric_and_every_field_is_documented() -> None:
         *Policy.model_fields,
         *(f"bounds.{name}" for name in Bounds.model_fields),
         *(f"queue.{name}" for name in Queue.model_fields),
+        *(f"goal.{name}" for name in Goal.model_fields),
     ]
 
     for name in DIMENSIONS:
@@ -89,3 +92,19 @@ def test_every_policy_to_start_from_is_valid(path: Path) -> None:
     policy = parse_policy(path.read_bytes())
 
     assert policy.tenant
+
+
+STRATEGIES = ROOT / "conditions" / "strategies"
+
+
+@pytest.mark.parametrize("path", sorted(STRATEGIES.glob("*")), ids=lambda p: p.stem)
+def test_every_strategy_fits_the_digits_engine_and_explains_itself(path: Path) -> None:
+    text = path.read_text()
+    plan = compile_plan(parse_policy(text), manifest.load(ROOT / "engines" / "digits"))
+
+    exits = exits_of(plan, [stage.latency[1].p95_s for stage in plan.engine.stages])
+
+    assert text.startswith("# ")
+    assert plan.policy.tenant == path.stem
+    assert conflicts(plan, exits) == []
+    assert f"`{path.name}`" in (ROOT / "conditions" / "README.md").read_text()

@@ -138,6 +138,31 @@ def test_feasibility_tells_each_exits_cost_and_what_it_breaks() -> None:
         ("bounds: {response_time: 1s}", []),
         ("bounds: {accuracy: 0.9}", ["no exit keeps bounds.accuracy"]),
         ("bounds: {response_time: 1ms}", ["no exit keeps bounds.response_time"]),
+        (
+            "goal: {maximize: accuracy, subject_to: [p95_response_time <= 5ms]}",
+            ["no exit keeps the goal's p95_response_time <= 5 ms: the first one alone takes 10 ms"],
+        ),
+        (
+            "goal: {maximize: accuracy, subject_to: [{all: [energy_per_hour < 10mJ, power < 5W]}]}",
+            [
+                (
+                    "no exit keeps the goal's energy_per_hour < 10 mJ: the first one alone takes"
+                    " 45.99 mJ"
+                )
+            ],
+        ),
+        ("goal: {maximize: accuracy, subject_to: [p95_response_time <= 11ms]}", []),
+        ("goal: {maximize: accuracy, subject_to: [p95_response_time >= 1us]}", []),
+        (
+            "bounds: {agreement: 99%, response_time: 25ms, energy: 100mJ}",
+            [
+                (
+                    "the last exit does not keep bounds.response_time and bounds.energy:"
+                    " bounds.agreement gives way until it is known"
+                )
+            ],
+        ),
+        ("bounds: {agreement: 99%, response_time: 1s}", []),
     ],
 )
 def test_conflicts_are_sentences(policy: str, said: list[str]) -> None:

@@ -208,6 +208,78 @@ def test_values_out_of_range_are_refused(field: str) -> None:
     assert problems_of("\n".join(lines.values()))
 
 
+@pytest.mark.parametrize(
+    ("constraint", "path", "said"),
+    [
+        ("queue_length == 3", "", "equality"),
+        ("{metric: queue_length, op: null}", "", "equality"),
+        ("{any: [queue_length < 3, power < 5W]}", "", "`any`"),
+        ("{not: queue_length < 3}", "", "`not`"),
+        ("arrival_rate < 5/s", "", "does not depend on how deep requests go"),
+        ("{all: [power < 5W, {not: queue_length < 3}]}", ".all[1]", "`not`"),
+        ("{all: [power < 5X]}", ".all[0]", "unknown unit"),
+        ("confidence > 0.5", "", "not known of a tenant"),
+    ],
+)
+def test_a_goal_is_not_steered_by_what_has_no_direction(
+    constraint: str, path: str, said: str
+) -> None:
+    (problem,) = problems_of(
+        "tenant: a\nversion: 1\nengine: b\ngoal:\n  maximize: accuracy\n  subject_to:\n"
+        f"    - temperature < 80C\n    - {constraint}"
+    )
+
+    assert (problem.path, problem.line) == (f"goal.subject_to[1]{path}", 8)
+    assert said in problem.message
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("power <= 5W", "power >= 6W"),
+        ("power >= 6W", "power <= 5W"),
+        ("power < 5W", "power >= 5W"),
+        ("{all: [queue_length < 9, power > 5W]}", "power <= 5W"),
+    ],
+)
+def test_constraints_that_exclude_each_other_are_refused(one: str, other: str) -> None:
+    (problem,) = problems_of(
+        "tenant: a\nversion: 1\nengine: b\ngoal:\n  maximize: accuracy\n  subject_to:\n"
+        f"    - {one}\n    - {other}"
+    )
+
+    assert (problem.path, problem.line) == ("goal.subject_to[1]", 8)
+    assert "exclude each other" in problem.message
+
+
+def test_constraints_on_a_range_are_none_that_exclude_each_other() -> None:
+    policy = parse_policy(
+        "tenant: a\nversion: 1\nengine: b\n"
+        "goal: {maximize: accuracy, subject_to: [{all: [power >= 5W, power <= 5W]}]}"
+    )
+
+    assert policy.goal is not None
+    assert [c.metric for c in policy.goal.constraints] == ["power", "power"]
+
+
+def test_a_condition_that_names_two_modes_is_refused_at_the_second() -> None:
+    (problem,) = problems_of(
+        "tenant: a\nversion: 1\nengine: b\nmodes: {one: {}, two: {}}\nadapt:\n"
+        "  - {use: one, when: power > 5W}\n"
+        "  - {use: two, when: queue_length > 3}\n"
+        "  - {use: two, when: power > 5000mW}"
+    )
+
+    assert (problem.path, problem.line) == ("adapt[2].when", 8)
+    assert "adapt[0] uses `one` under the same condition" in problem.message
+
+
+def test_an_agreement_of_nothing_is_refused() -> None:
+    (problem,) = problems_of("tenant: a\nversion: 1\nengine: b\nbounds: {agreement: 0}")
+
+    assert problem.path == "bounds.agreement"
+
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
     lambda inner: (
