@@ -128,6 +128,11 @@ class Agreement:
         return self._stretch.held is None
 
     @property
+    def alarms(self) -> int:
+        """How often a drift was noticed."""
+        return self._alarms
+
+    @property
     def chosen(self) -> float:
         """The part of the requests that is chosen as samples.
 

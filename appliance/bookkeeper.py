@@ -92,6 +92,8 @@ class Bookkeeper:
                 own=self.budgets.own(plan.policy, now_s),
                 of_device=self.budgets.of_device(plan.policy, now_s),
                 mode=self.tenancy.adaptation.mode(tenant),
+                agreement=self.tenancy.steering.estimate(self.tenancy.in_mode(plan)),
+                effort=self.tenancy.steering.effort(tenant),
             )
             for tenant, plan in plans.items()
         }

@@ -45,6 +45,8 @@ class Dispatcher:
         """Takes a new task in."""
         now_s = self._clock()
         self._tenancy.arrived(task, now_s)
+        if self.scheduler.has_room_for_sample():
+            task.sample = self._tenancy.steering.chooses(self._tenancy.in_mode(task.plan))
         if not self._is_unaffordable(task, now_s):
             self.scheduler.submit(task, now_s)
 
@@ -69,7 +71,9 @@ class Dispatcher:
         for task in batch:
             self.scheduler.shares.used(task.request.tenant, each_s, output.ended_s)
         for task, decision in self._executor.take(batch, output):
-            if isinstance(decision, EngineError):
+            if task.closed:
+                self._run_on(task, output.ended_s)
+            elif isinstance(decision, EngineError):
                 self._reject(task, Code.ENGINE_FAILED, str(decision))
             elif isinstance(decision, StoppedBy):
                 self._answer(task, decision)
@@ -98,17 +102,33 @@ class Dispatcher:
             task.metrics = task.metrics._replace(response_time=response_time_s)
             self._tenancy.answered(task, task.metrics, now_s)
         self._finished(task)
+        if task.sample and not self._is_running(task):
+            self._run_on(task, now_s)
 
     def _reject(self, task: Task, code: Code, detail: str) -> None:
+        task.sample = False
         self._close(task)
         self._rejected(task, code, detail)
 
+    def _run_on(self, task: Task, now_s: float) -> None:
+        """Has a sample that was answered go on to the last exit, and learns of what that says."""
+        said, exits = len(task.trajectory), len(task.plan.engine.stages)
+        if said == exits:
+            task.features = None
+            self._tenancy.steering.learned(task)
+        elif said == task.next_stage:
+            self.scheduler.run_on(task, now_s)
+
     def _close(self, task: Task) -> float:
         task.answered_s = self._clock()
+        task.answered_at = None if task.metrics is None else task.metrics.exit
         # The stage of one that runs is still to take them.
-        if all(task is not running for running in self._running):
+        if not task.sample and not self._is_running(task):
             task.features = None
         return task.answered_s
+
+    def _is_running(self, task: Task) -> bool:
+        return any(task is running for running in self._running)
 
     def _may_begin(self, task: Task) -> bool:
         return not self._is_unaffordable(task, self._clock())

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from appliance.agreement import ExitAnswer
 from appliance.backends.protocol import Backend, Features
 from appliance.conditions import ExitMetrics
 from appliance.engine import Engine
@@ -120,7 +121,8 @@ class Executor:
     ) -> list[tuple[Task, StoppedBy | Wish | EngineError]]:
         """Takes in what a stage gave: for each task why it stops, what it wants, or its failure.
 
-        A task that was dealt with while the stage ran is charged for it, and left as it is.
+        A task that was dealt with while the stage ran is charged for it, and left as it is, unless
+        it is a sample: that goes on to the last exit, whatever its policy says.
         """
         engine, stage = batch[0].plan.engine, batch[0].next_stage
         if not any(isinstance(answer, EngineError) for answer in output.answers):
@@ -129,8 +131,9 @@ class Executor:
         decided: list[tuple[Task, StoppedBy | Wish | EngineError]] = []
         for task, answer, features in zip(batch, output.answers, output.features, strict=True):
             self.tenancy.charge(task, stage, output.started_s, output.ended_s)
-            task.features = None if task.closed else features
-            if task.closed:
+            is_over = task.closed and not task.sample
+            task.features = None if is_over else features
+            if is_over:
                 continue
             if isinstance(answer, EngineError):
                 decided.append((task, answer))
@@ -157,11 +160,22 @@ class Executor:
             energy_j=energy_j,
             stage_energies_j=energies_j,
         )
+        if task.sample:
+            answer = ExitAnswer(int(task.probabilities.argmax()), task.metrics.expected_accuracy)
+            task.trajectory.append(answer)
+        if task.closed:
+            return StoppedBy.LAST_EXIT if stage == engine.last_exit else Wish(stage + 1)
+        if stage == engine.last_exit:
+            task.agrees = None
+            return StoppedBy.LAST_EXIT
+        leave = self.tenancy.steering.leave(task, stage, task.metrics.expected_accuracy)
+        task.agrees = leave.agrees
         decision = task.plan.decide(
             task.metrics,
             stage_times_s=stage_times_s,
             stage_energies_j=energies_j,
             response_time_bound_s=task.response_time_bound_s,
+            leave=leave,
         )
         if isinstance(decision, Wish):
             task.wish = decision

@@ -165,7 +165,6 @@ class PolicyState:
     version: int | None
     engine: str | None = None
     accepted_at: str | None = None
-    not_in_force: tuple[str, ...] = ()
     feasibility: tuple[ExitOutlook, ...] = ()
     conflicts: tuple[str, ...] = ()
     last_rejection: PolicyRejection | None = None

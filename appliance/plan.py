@@ -27,6 +27,10 @@ class StoppedBy(str, Enum):
     LAST_EXIT = "last_exit"
     BUDGET = "budget"
     """What is left of a budget does not reach for the exit wanted next, or is kept for others."""
+    AGREEMENT = "agreement"
+    """Sure enough to agree with the last exit as often as is asked for."""
+    GOAL = "goal"
+    """As deep as the policy's goal allows at the moment."""
     LOAD = "load"
     """Other requests needed the device before the exit wanted next."""
     ERROR = "error"
@@ -39,6 +43,21 @@ class Wish:
 
     exit: int
     for_floor: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Leave:
+    """What was learnt of a tenant's stream says of leaving at an exit.
+
+    `agrees` is whether the answer is sure enough to agree with the last exit, None where no
+    agreement is asked for; `suffices` whether the tenant's goal asks for no more.
+    """
+
+    agrees: bool | None = None
+    suffices: bool = False
+
+
+UNLEARNT = Leave()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,6 +91,7 @@ class Plan:
         stage_times_s: Sequence[float],
         stage_energies_j: Sequence[float | None],
         response_time_bound_s: float | None,
+        leave: Leave = UNLEARNT,
     ) -> StoppedBy | Wish:
         """Why the task stops at the exit that `metrics` tells of, or what it wants next.
 
@@ -83,7 +103,7 @@ class Plan:
         """
         if metrics.exit == self.engine.last_exit:
             return StoppedBy.LAST_EXIT
-        wish = self._wish(metrics)
+        wish = self._wish(metrics, leave)
         if isinstance(wish, StoppedBy):
             return wish
         if response_time_bound_s is not None:
@@ -97,7 +117,7 @@ class Plan:
                 return StoppedBy.ENERGY
         return wish
 
-    def _wish(self, metrics: ExitMetrics) -> Wish | StoppedBy:
+    def _wish(self, metrics: ExitMetrics, leave: Leave) -> Wish | StoppedBy:
         """The deeper exit that the policy wants next, or why it wants none.
 
         For accuracy's sake only an exit that is more accurate is wanted, so that dominated ones
@@ -108,7 +128,13 @@ class Plan:
         below_floor = floor is not None and (metrics.accuracy or 0.0) < floor
         if below_floor and better is not None:
             return Wish(better, for_floor=True)
+        if leave.suffices:
+            return StoppedBy.GOAL
+        if leave.agrees is False:
+            return Wish(metrics.exit + 1)
         predicate = self.predicates[metrics.exit]
+        if predicate is None and leave.agrees:
+            return StoppedBy.AGREEMENT
         if predicate is None:
             return StoppedBy.BEST_EXIT if better is None else Wish(better)
         try:

@@ -188,14 +188,6 @@ class Policy(_Section):
             raise _carrying(faults)
         return rules
 
-    def not_in_force(self) -> list[str]:
-        """The parts of this policy that are valid and kept, but not yet acted on."""
-        asked = {
-            "bounds.agreement": self.bounds.agreement is not None,
-            "goal": self.goal is not None,
-        }
-        return [name for name, is_asked in asked.items() if is_asked]
-
 
 def _rules_never_asked(rules: list[Rule]) -> list[Fault]:
     """Rules whose condition a rule before them has, too, but for another mode."""

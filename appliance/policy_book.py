@@ -124,7 +124,6 @@ class PolicyBook:
             version=policy.version,
             engine=policy.engine,
             accepted_at=self._now(),
-            not_in_force=tuple(policy.not_in_force()),
             feasibility=tuple(
                 ExitOutlook(
                     exit=exit_.exit,

@@ -41,7 +41,7 @@ def result_of(task: Task, appliance: str) -> Result:
         energy_source=task.energy_source.value,
         accuracy=metrics.accuracy,
         stopped_by=task.stopped_by.value,
-        unmet=task.plan.unmet(metrics),
+        unmet=(*task.plan.unmet(metrics), *(("agreement",) if task.agrees is False else ())),
         policy_version=task.plan.policy.version,
         mode=task.plan.mode,
         appliance=appliance,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from itertools import islice
 
@@ -15,7 +16,7 @@ from appliance.shares import Shares
 from appliance.stage_times import WORTHWHILE, StageTimes
 from appliance.task import Task
 from appliance.timeline import Timeline
-from appliance.waiting import Entry, Group, Line, due_of, optional_entry, owed_entry
+from appliance.waiting import Entry, Group, Line, due_of, optional_entry, owed_entry, sample_entry
 
 BACKLOG_PART = 0.5
 """How much of the time that others leave it a tenant beyond its share may have queued: the rest is
@@ -23,6 +24,12 @@ for bursts of theirs."""
 
 MOST_GIVING_WAY = 8
 """How many tasks may give way to one."""
+
+SAMPLES_WAITING = 16
+"""How many samples may wait to run on to the last exit, before no more are chosen."""
+
+SAMPLE_PATIENCE_S = 2.0
+"""How long a sample waits for an idle device."""
 
 PROBE_S = 1.0
 """How often a request is tried although its first exit is thought to be too far: else nothing would
@@ -68,10 +75,11 @@ class Scheduler:
         self._urgent: LazyHeap[Entry] = LazyHeap(lambda _, entry: entry.live)
         self._last_starts: LazyHeap[Entry] = LazyHeap(lambda _, entry: entry.live)
         self._timers: LazyHeap[Task] = LazyHeap(lambda _, task: not task.closed)
+        self._samples: OrderedDict[int, Entry] = OrderedDict()
         self._rest_s = 0.0
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._entries) + len(self._samples)
 
     def queue_lengths(self) -> dict[str, int]:
         """How many tasks of each tenant wait for their first stage."""
@@ -126,6 +134,16 @@ class Scheduler:
         else:
             self._queue(entry)
 
+    def has_room_for_sample(self) -> bool:
+        """Whether another request may be chosen to run on to the last exit."""
+        return len(self._samples) < SAMPLES_WAITING
+
+    def run_on(self, task: Task, now_s: float) -> None:
+        """Queues a sample that was answered: it runs on where nothing else has to, at first."""
+        entry = sample_entry(task, self._group(task), now_s)
+        self._samples[id(task)] = entry
+        entry.group.push(entry)
+
     def next(self, now_s: float) -> list[Task]:
         """Takes out the tasks whose stage runs next as one batch; none where nothing may run."""
         self.fire(now_s)
@@ -134,6 +152,7 @@ class Scheduler:
         if self.shares.is_due(now_s):
             for tenant in self.shares.refresh(now_s, self.queue_lengths()):
                 self._rank_anew(tenant)
+            self._hurry_samples(now_s)
         chosen = self._choose(now_s)
         if chosen is None:
             self._answer_unworthy()
@@ -163,7 +182,10 @@ class Scheduler:
                 self._answer(task, StoppedBy.RESPONSE_TIME)
 
     def answer_all(self) -> None:
-        """Answers every waiting task that has an answer."""
+        """Answers every waiting task that has an answer, and lets samples go."""
+        for sample in self._samples.values():
+            sample.live = False
+        self._samples.clear()
         for entry in [entry for line in self._lines.values() for entry in line.begun.values()]:
             if not entry.owed:
                 self._answer_waiting(entry, StoppedBy.LOAD)
@@ -329,6 +351,8 @@ class Scheduler:
     def _leave(self, entry: Entry) -> None:
         tenant = entry.task.request.tenant
         entry.live = False
+        if self._samples.pop(id(entry.task), None) is not None:
+            return
         del self._entries[id(entry.task)]
         line = self._lines[tenant]
         line.let_go(entry)
@@ -355,6 +379,14 @@ class Scheduler:
             entry.group.push(entry)
             self._take_standing(line, entry.task)
 
+    def _hurry_samples(self, now_s: float) -> None:
+        """Ranks the samples first among what is optional that have waited for too long."""
+        for entry in self._samples.values():
+            if now_s - entry.due_s < SAMPLE_PATIENCE_S:
+                return
+            entry.hurry()
+            entry.group.push(entry)
+
     # Who runs.
 
     def _choose(self, now_s: float) -> Entry | None:
@@ -365,7 +397,7 @@ class Scheduler:
         best: Entry | None = None
         for group in self._groups.values():
             stage_s = group.times.careful_s[group.stage]
-            for heap in (group.owed, group.optional):
+            for heap in (group.owed, group.optional, group.samples):
                 if (top := heap.top()) is None or (best is not None and best.key <= top[0]):
                     continue
                 entry = top[1]
@@ -375,7 +407,11 @@ class Scheduler:
 
     def _is_worth(self, entry: Entry, stage_s: float) -> bool:
         """Whether an optional stage adds more than is lost with those who cannot await its end."""
-        return entry.owed or entry.gain >= BLOCKED_PRICE * self.shares.blocked(stage_s)
+        return (
+            entry.owed
+            or entry.task.closed
+            or entry.gain >= BLOCKED_PRICE * self.shares.blocked(stage_s)
+        )
 
     def _batch_with(self, chosen: Entry, now_s: float) -> list[Entry]:
         """Takes out a task, and those that share its run where that pays and makes nobody late."""

@@ -308,6 +308,8 @@ class Service:
         for change in self._tenancy.adapt(plans, queues, time.monotonic()):
             before, after = change.before or "its policy", change.after or "its policy"
             _log.info("tenant %s goes from %s to %s", change.tenant, before, after)
+        for tenant in self._tenancy.steer(plans, queues, time.monotonic()):
+            _log.warning("tenant %s: its frames have changed; none leaves early for now", tenant)
 
     def _weights(self) -> dict[str, float]:
         return {tenant: plan.policy.weight for tenant, plan in self._executor.plans.items()}

@@ -163,6 +163,7 @@ class Simulation:
             self.tenancy.energy.tick(self.now_s)
             queues = self._dispatcher.scheduler.queue_lengths()
             self.tenancy.adapt(self._executor.plans, queues, self.now_s)
+            self.tenancy.steer(self._executor.plans, queues, self.now_s)
 
     def _unaffordable(self, task: Task, balance: Balance) -> None:
         self._rejected(task, Code.TOO_MANY, f"the budget is spent for {balance.ends_in_s:.0f} s")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from appliance.agreement import ExitAnswer
 from appliance.conditions import ExitMetrics
 from appliance.energy import EnergySource, StageRun
 from appliance.messages import Request, RequestKey
@@ -35,6 +36,14 @@ class Task:
     stopped_by: StoppedBy | None = None
     answered_s: float | None = None
     """When its answer was given, or its rejection."""
+    answered_at: int | None = None
+    """The exit that its answer came from."""
+    agrees: bool | None = None
+    """Whether its answer is sure enough to agree with the last exit, None where nobody asks."""
+    sample: bool = False
+    """Whether it is to run on to the last exit after its answer, to see what that says."""
+    trajectory: list[ExitAnswer] = field(default_factory=list)
+    """What each exit said to a sample."""
     runs: list[StageRun] = field(default_factory=list)
     energy_source: EnergySource = EnergySource.MODELLED
 

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from pydantic import TypeAdapter
 
+from appliance.agreement import AgreementEstimate
 from appliance.budgets import Balance
+from appliance.goals import Effort
 from appliance.messages import Reply, Result
 
 MAX_RESPONSE_TIMES = 10_000
@@ -68,6 +70,52 @@ class EnergyTelemetry:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class AgreementTelemetry:
+    """How often answers agree with the last exit, as on the wire; each end holds with 95 %."""
+
+    agreement: float
+    low: float
+    high: float
+    samples: int
+    thresholds: tuple[float, ...] | None
+    """On the expected accuracy at each exit but the last; None while nothing leaves early."""
+    alarms: int
+    """How often the frames were found to have changed, since the start."""
+
+    @classmethod
+    def of(cls, estimate: AgreementEstimate | None) -> AgreementTelemetry | None:
+        """An estimate in figures to be read; None for none."""
+        if estimate is None:
+            return None
+        thresholds = estimate.thresholds
+        return cls(
+            agreement=round(estimate.agreement, 5),
+            low=round(estimate.low, 5),
+            high=round(estimate.high, 5),
+            samples=estimate.samples,
+            thresholds=None if thresholds is None else tuple(round(t, 5) for t in thresholds),
+            alarms=estimate.alarms,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EffortTelemetry:
+    """How deep a goal lets requests go at the moment, as on the wire."""
+
+    leave_at: float | None
+    """The expected accuracy at which a request leaves; None for none."""
+    deepest_exit: int
+
+    @classmethod
+    def of(cls, effort: Effort | None) -> EffortTelemetry | None:
+        """An effort in figures to be read; None where there is no goal."""
+        if effort is None:
+            return None
+        leave_at = round(effort.leave_at, 5) if effort.leave_at <= 1.0 else None
+        return cls(leave_at=leave_at, deepest_exit=effort.deepest)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class TenantTelemetry:
     """One tenant's last window, as on the wire."""
 
@@ -91,6 +139,8 @@ class TenantTelemetry:
     """The mode that it is in, None for the policy itself."""
     device_budget: BudgetTelemetry | None
     """What this tenant may still spend of the device's budget."""
+    agreement: AgreementTelemetry | None
+    effort: EffortTelemetry | None
     queue_length: int
 
 
@@ -130,6 +180,8 @@ class TenantAccount:
     own: Balance | None
     of_device: Balance | None
     mode: str | None
+    agreement: AgreementEstimate | None = None
+    effort: Effort | None = None
 
 
 @dataclass(kw_only=True, slots=True)
@@ -186,6 +238,8 @@ class Window:
             budget=BudgetTelemetry.of(account.own),
             mode=account.mode,
             device_budget=BudgetTelemetry.of(account.of_device),
+            agreement=AgreementTelemetry.of(account.agreement),
+            effort=EffortTelemetry.of(account.effort),
             queue_length=queue_length,
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from appliance.energy import Energy, StageRun
 from appliance.engine import Engine
 from appliance.plan import Plan, StoppedBy, energy_at, expected_gain
 from appliance.policy import Policy
+from appliance.steering import Steering
 from appliance.task import Task
 
 
@@ -32,6 +34,7 @@ class Tenancy:
 
     budgets: Budgets = field(default_factory=lambda: Budgets(energy=Energy()))
     adaptation: Adaptation = field(default_factory=Adaptation)
+    steering: Steering = field(default_factory=Steering)
     device: DeviceState = field(default_factory=DeviceState)
     _activities: defaultdict[str, Activity] = field(default_factory=lambda: defaultdict(Activity))
 
@@ -134,8 +137,25 @@ class Tenancy:
             now_s, plans, lambda plan: self._metrics(plan.policy, queue_lengths, now_s)
         )
 
+    def steer(
+        self, plans: Mapping[str, Plan], queue_lengths: Mapping[str, int], now_s: float
+    ) -> list[str]:
+        """Moves the efforts of tenants with a goal; for whom a drift was noticed since."""
+        goals = self.steering.goals
+        return self.steering.steer(
+            now_s,
+            plans,
+            lambda plan: self._metrics(
+                plan.policy, queue_lengths, now_s, since_s=goals.moved_s(plan.policy.tenant)
+            ),
+        )
+
     def _metrics(
-        self, policy: Policy, queue_lengths: Mapping[str, int], now_s: float
+        self,
+        policy: Policy,
+        queue_lengths: Mapping[str, int],
+        now_s: float,
+        since_s: float = -math.inf,
     ) -> TenantMetrics:
         activity = self._activities[policy.tenant]
         activity.spent(now_s, self.energy.spent_j(policy.tenant))
@@ -143,9 +163,9 @@ class Tenancy:
         return TenantMetrics(
             arrival_rate=activity.arrival_rate_hz(now_s),
             queue_length=queue_lengths.get(policy.tenant, 0),
-            queue_delay=activity.queue_delay_s(now_s),
-            p95_response_time=activity.p95_response_time_s(now_s),
-            energy_per_hour=activity.energy_per_hour_j(),
+            queue_delay=activity.queue_delay_s(now_s, since_s),
+            p95_response_time=activity.p95_response_time_s(now_s, since_s),
+            energy_per_hour=activity.energy_per_hour_j(since_s),
             budget_remaining=None if balance is None else balance.remaining,
             power=self.device.power_w,
             temperature=self.device.temperature_c,

@@ -57,6 +57,10 @@ class Entry:
             usefulness = self.gain / max(self.wanted_s, 1e-9)
             self.key = (float(beyond), 1.0, priority, -usefulness, self.due_s)
 
+    def hurry(self) -> None:
+        """Ranks it first among what is optional."""
+        self.key = (0.0, 1.0, -math.inf, -math.inf, self.due_s)
+
 
 def _entries() -> LazyHeap[Entry]:
     return LazyHeap(lambda key, entry: entry.live and entry.key is key)
@@ -70,11 +74,13 @@ class Group:
     times: StageTimes
     owed: LazyHeap[Entry] = field(default_factory=_entries)
     optional: LazyHeap[Entry] = field(default_factory=_entries)
+    samples: LazyHeap[Entry] = field(default_factory=_entries)
     probed_s: float = -math.inf
     """When a task was last tried that was thought to be too late."""
 
     def push(self, entry: Entry) -> None:
-        (self.owed if entry.owed else self.optional).push(entry.key, entry)
+        heap = self.samples if entry.task.closed else self.owed if entry.owed else self.optional
+        heap.push(entry.key, entry)
 
 
 @dataclass(slots=True, eq=False)
@@ -156,6 +162,22 @@ def optional_entry(task: Task, group: Group, gain: float) -> Entry:
         wanted_s=sum(typical_s[stage : last + 1]),
         rest_s=sum(typical_s[stage:]),
         gain=gain,
+    )
+
+
+def sample_entry(task: Task, group: Group, now_s: float) -> Entry:
+    """The entry of a sample that was answered, and waits for nothing but an idle device."""
+    stage_s = group.times.typical_s[group.stage]
+    return Entry(
+        task=task,
+        group=group,
+        due_s=now_s,
+        owed=False,
+        urgent_s=None,
+        wanted_s=stage_s,
+        rest_s=stage_s,
+        gain=0.0,
+        key=(2.0, now_s),
     )
 
 

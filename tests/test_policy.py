@@ -48,13 +48,6 @@ def test_the_full_document_is_read_in_si() -> None:
     assert policy.adapt[0].hold == 30.0
 
 
-def test_what_is_not_acted_on_yet_is_named() -> None:
-    assert parse_policy(FULL).not_in_force() == [
-        "bounds.agreement",
-        "goal",
-    ]
-
-
 def test_json_is_read_alike_and_may_hold_tabs() -> None:
     document = yaml.safe_load(FULL)
 

@@ -331,13 +331,6 @@ def test_an_empty_push_removes_the_policy(client: Client) -> None:
     assert rejected(client.infer("gate", npy())).code == 404
 
 
-def test_what_is_not_yet_in_force_is_named_in_the_state(client: Client) -> None:
-    state = push(client, POLICY.replace("version: 1", "version: 2") + "bounds: {agreement: 99%}")
-
-    assert state.version == 2
-    assert state.not_in_force == ("bounds.agreement",)
-
-
 def test_the_policy_in_force_survives_a_restart(settings: Settings) -> None:
     with serving(settings), client_of(settings) as client:
         push(client, POLICY.replace("version: 1", "version: 7"))

@@ -105,7 +105,6 @@ def _findings(policy: Policy, exits: list[ExitFeasibility], sentences: list[str]
         "engine": policy.engine,
         "exits": [asdict(exit_) for exit_ in exits],
         "conflicts": sentences,
-        "not_in_force": policy.not_in_force(),
     }
 
 
@@ -129,9 +128,6 @@ def _print_explanation(plan: Plan, exits: list[ExitFeasibility], sentences: list
     console.print(table)
     for sentence in sentences:
         console.print(f"Conflict: {sentence}.", markup=False)
-    if policy.not_in_force():
-        names = ", ".join(policy.not_in_force())
-        console.print(f"Valid, but not yet in force: {names}.", markup=False)
 
 
 def _bounds_line(policy: Policy) -> str:
@@ -233,8 +229,6 @@ def _print_states(states: list[PolicyState], *, as_json: bool) -> None:
         print(f"{state.appliance}: {in_force}{engine} is in force for {state.tenant}")
         for sentence in state.conflicts:
             print(f"  conflict: {sentence}")
-        if state.not_in_force:
-            print(f"  valid, but not yet in force: {', '.join(state.not_in_force)}")
         rejection = state.last_rejection
         if rejection is not None:
             print(f"  last rejection, {rejection.rejected_at}: {rejection.code} {rejection.reason}")
