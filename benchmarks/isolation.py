@@ -24,7 +24,7 @@ TENANTS, BOUND_S = 8, 0.500
 LOAD, FLOOD = 0.3, 10.0
 """Of its share: what everybody sends, and what the flooding tenant sends instead."""
 
-SECONDS, LIVE_SECONDS, SEED = 1000.0, 60.0, 1
+SECONDS, LIVE_SECONDS, SEED = 1000.0, 40.0, 1
 GROWTH = 0.10
 
 BOUNDS = {f"t{number}": BOUND_S for number in range(TENANTS)}

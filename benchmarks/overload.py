@@ -26,8 +26,8 @@ from benchmarks.report import Finding, report, tell
 LOADS = (0.5, 1.0, 2.0, 3.0, 4.0)
 """In what the device can carry to the last exit."""
 
-SECONDS, SEEDS = 300.0, (1, 2, 3)
-LIVE_LOADS, LIVE_SECONDS = (1.0, 2.0, 4.0), 40.0
+SECONDS, SEEDS = 200.0, (1, 2, 3)
+LIVE_LOADS, LIVE_SECONDS = (1.0, 2.0, 4.0), 25.0
 IN_BOUND, LIVE_IN_BOUND, REJECTED, OF_FLUID = 0.995, 0.99, 0.01, 0.94
 
 BOUNDS = {f"t{number}": bound_s for number, bound_s in enumerate(BOUNDS_S)}
