@@ -3,33 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from itertools import islice
+from collections.abc import Callable
 
 from appliance.engine import Engine
 from appliance.errors import Code
 from appliance.lazy_heap import LazyHeap
 from appliance.plan import StoppedBy
 from appliance.quantities import Dimension, format_quantity
-from appliance.shares import Shares
 from appliance.stage_times import WORTHWHILE, StageTimes
 from appliance.task import Task
-from appliance.timeline import Timeline
-from appliance.waiting import Entry, Group, Line, due_of, optional_entry, owed_entry, sample_entry
+from appliance.waiting import Entry, due_of, optional_entry, owed_entry
+from appliance.waiting_room import SAMPLES_WAITING, WaitingRoom
 
 BACKLOG_PART = 0.5
 """How much of the time that others leave it a tenant beyond its share may have queued: the rest is
 for bursts of theirs."""
-
-MOST_GIVING_WAY = 8
-"""How many tasks may give way to one."""
-
-SAMPLES_WAITING = 16
-"""How many samples may wait to run on to the last exit, before no more are chosen."""
-
-SAMPLE_PATIENCE_S = 2.0
-"""How long a sample waits for an idle device."""
 
 PROBE_S = 1.0
 """How often a request is tried although its first exit is thought to be too far: else nothing would
@@ -61,29 +49,14 @@ class Scheduler:
         answer: Callable[[Task, StoppedBy], None],
         reject: Callable[[Task, Code, str], None],
     ) -> None:
-        self.shares = Shares()
-        self._times = times
+        self.room = WaitingRoom(times)
+        self.shares = self.room.shares
         self._answer = answer
         self._reject = reject
-        self._timeline = Timeline()
-        self._entries: dict[int, Entry] = {}
-        self._lines: dict[str, Line] = {}
-        self._standings: LazyHeap[Line] = LazyHeap(
-            lambda standing, line: line.standing is standing and len(line.new) > 0
-        )
-        self._groups: dict[tuple[int, int], Group] = {}
-        self._urgent: LazyHeap[Entry] = LazyHeap(lambda _, entry: entry.live)
-        self._last_starts: LazyHeap[Entry] = LazyHeap(lambda _, entry: entry.live)
         self._timers: LazyHeap[Task] = LazyHeap(lambda _, task: not task.closed)
-        self._samples: OrderedDict[int, Entry] = OrderedDict()
-        self._rest_s = 0.0
 
     def __len__(self) -> int:
-        return len(self._entries) + len(self._samples)
-
-    def queue_lengths(self) -> dict[str, int]:
-        """How many tasks of each tenant wait for their first stage."""
-        return {tenant: len(line.new) for tenant, line in self._lines.items() if line.new}
+        return len(self.room)
 
     def next_timer_s(self) -> float:
         """When a task is to be answered or turned away at the latest; infinite for never."""
@@ -97,7 +70,7 @@ class Scheduler:
             return
         if not self._make_room(task):
             return
-        entry = owed_entry(task, self._group(task), now_s)
+        entry = owed_entry(task, self.room.group(task), now_s)
         policy = task.plan.policy
         self.shares.arrived(
             policy.tenant,
@@ -108,7 +81,7 @@ class Scheduler:
         if not self._admit(entry, now_s):
             self._turn_away(entry, now_s)
             return
-        self._queue(entry)
+        self.room.add(entry)
         if task.deadline_s is not None:
             self._timers.push(task.deadline_s, task)
 
@@ -118,41 +91,38 @@ class Scheduler:
         `gain` is the accuracy that the exit is expected to add. Where it would be too late for
         it, the task is answered.
         """
-        due_s, group = due_of(task), self._group(task)
-        if due_s == math.inf:
-            self._queue(owed_entry(task, group, now_s))
-            return
-        self._timers.push(due_s, task)
+        due_s, group = due_of(task), self.room.group(task)
         for_floor = task.wish is not None and task.wish.for_floor
-        owed = owed_entry(task, group, now_s)
-        if for_floor and self._fits(owed, now_s):
-            self._queue(owed)
-            return
+        if due_s < math.inf:
+            self._timers.push(due_s, task)
+        if due_s == math.inf or for_floor:
+            owed = owed_entry(task, group, now_s)
+            if self.room.fits(owed, now_s):
+                self.room.add(owed)
+                return
         entry = optional_entry(task, group, math.inf if for_floor else gain)
         if entry.last_start_s < now_s:
             self._answer(task, StoppedBy.RESPONSE_TIME)
         else:
-            self._queue(entry)
+            self.room.add(entry)
+
+    def run_on(self, task: Task, now_s: float) -> None:
+        """Queues a sample that was answered, to run on to the last exit."""
+        self.room.add_sample(task, now_s)
 
     def has_room_for_sample(self) -> bool:
         """Whether another request may be chosen to run on to the last exit."""
-        return len(self._samples) < SAMPLES_WAITING
-
-    def run_on(self, task: Task, now_s: float) -> None:
-        """Queues a sample that was answered: it runs on where nothing else has to, at first."""
-        entry = sample_entry(task, self._group(task), now_s)
-        self._samples[id(task)] = entry
-        entry.group.push(entry)
+        return len(self.room.samples) < SAMPLES_WAITING
 
     def next(self, now_s: float) -> list[Task]:
         """Takes out the tasks whose stage runs next as one batch; none where nothing may run."""
         self.fire(now_s)
-        while (top := self._last_starts.top()) is not None and top[0] < now_s:
+        while (top := self.room.last_starts.top()) is not None and top[0] < now_s:
             self._answer_waiting(top[1], StoppedBy.RESPONSE_TIME)
         if self.shares.is_due(now_s):
-            for tenant in self.shares.refresh(now_s, self.queue_lengths()):
-                self._rank_anew(tenant)
-            self._hurry_samples(now_s)
+            for tenant in self.shares.refresh(now_s, self.room.queue_lengths()):
+                self.room.rank_anew(tenant)
+            self.room.hurry_samples(now_s)
         chosen = self._choose(now_s)
         if chosen is None:
             self._answer_unworthy()
@@ -173,9 +143,9 @@ class Scheduler:
                 if deadline_s is not None and deadline_s < math.inf:
                     self._timers.push(deadline_s, task)
                 continue
-            entry = self._entries.get(id(task))
+            entry = self.room.entries.get(id(task))
             if entry is not None:
-                self._leave(entry)
+                self.room.remove(entry)
             if task.metrics is None:
                 self._reject(task, Code.EXPIRED, _late(task))
             else:
@@ -183,23 +153,16 @@ class Scheduler:
 
     def answer_all(self) -> None:
         """Answers every waiting task that has an answer, and lets samples go."""
-        for sample in self._samples.values():
-            sample.live = False
-        self._samples.clear()
-        for entry in [entry for line in self._lines.values() for entry in line.begun.values()]:
+        self.room.drop_samples()
+        for entry in [entry for line in self.room.lines.values() for entry in line.begun.values()]:
             if not entry.owed:
                 self._answer_waiting(entry, StoppedBy.LOAD)
-
-    def forget(self, engine: Engine) -> None:
-        """Forgets an engine for which no task waits any more."""
-        for stage in range(len(engine.stages)):
-            self._groups.pop((id(engine), stage), None)
 
     # Who may come in.
 
     def _make_room(self, task: Task) -> bool:
         """Keeps a tenant's queue within its limit; false where the new task itself is shed."""
-        queue, line = task.plan.policy.queue, self._lines.get(task.request.tenant)
+        queue, line = task.plan.policy.queue, self.room.lines.get(task.request.tenant)
         if line is None or len(line) < queue.limit:
             return True
         answered = line.oldest_answered()
@@ -208,7 +171,7 @@ class Scheduler:
             return True
         oldest = line.oldest_new() if queue.full == "drop-oldest" else None
         if oldest is not None:
-            self._leave(oldest)
+            self.room.remove(oldest)
         self._reject(
             task if oldest is None else oldest.task,
             Code.TOO_MANY,
@@ -230,20 +193,20 @@ class Scheduler:
             return self._is_probe(entry, now_s)
         if self._is_too_much(entry, now_s):
             return False
-        if self._fits(entry, now_s):
+        if self.room.fits(entry, now_s):
             return True
         entry.urgent_s = entry.wanted_s
         given_way: list[Entry] = []
-        victims = self._victims(entry)
-        while not (fits := self._fits(entry, now_s)) and (victim := next(victims, None)):
-            self._release(victim)
+        victims = self.room.victims(entry)
+        while not (fits := self.room.fits(entry, now_s)) and (victim := next(victims, None)):
+            self.room.release(victim)
             given_way.append(victim)
         for victim in given_way:
             if fits:
-                self._leave(victim)
+                self.room.remove(victim)
                 self._turn_away(victim, now_s)
             else:
-                self._reserve(victim)
+                self.room.reserve(victim)
         return fits
 
     def _is_probe(self, entry: Entry, now_s: float) -> bool:
@@ -262,59 +225,20 @@ class Scheduler:
         tenant, beyond = entry.task.request.tenant, self.shares.beyond
         if tenant not in beyond:
             return False
-        line = self._lines.get(tenant)
+        line = self.room.lines.get(tenant)
         urgent_s = (entry.urgent_s or 0.0) + (0.0 if line is None else line.urgent_s)
-        others_s = self._rest_s - sum(self._lines[b].rest_s for b in beyond if b in self._lines)
+        others_s = self.room.rest_s - sum(
+            self.room.lines[b].rest_s for b in beyond if b in self.room.lines
+        )
         left_s = self.shares.rate(tenant) * (entry.due_s - now_s - others_s)
         return urgent_s > BACKLOG_PART * left_s
-
-    def _fits(self, entry: Entry, now_s: float) -> bool:
-        """Reserves the time for what is owed, unless that would make something late, this too."""
-        if entry.urgent_s is None:
-            return True
-        times, stage = entry.group.times, entry.group.stage
-        spare_s = times.careful_s[stage] - times.typical_s[stage]
-        self._reserve(entry)
-        fits = self._timeline.latest_begin_s(now_s) >= now_s + spare_s
-        if not fits:
-            self._release(entry)
-        return fits
-
-    def _reserve(self, entry: Entry) -> None:
-        if entry.urgent_s is not None and not entry.reserved:
-            self._timeline.add(entry.due_s, entry.urgent_s)
-            entry.reserved = True
-
-    def _release(self, entry: Entry) -> None:
-        if entry.urgent_s is not None and entry.reserved:
-            self._timeline.remove(entry.due_s, entry.urgent_s)
-            entry.reserved = False
-
-    def _victims(self, entry: Entry) -> Iterator[Entry]:
-        """The urgent tasks that have not begun and give way to another.
-
-        They are those of the tenant with the lowest standing, where that is lower than that of
-        this one's tenant would be.
-        """
-        policy = entry.task.plan.policy
-        own = Line(policy.tenant)
-        own.urgent_s = entry.urgent_s or 0.0
-        if policy.tenant in self._lines:
-            own.urgent_s += self._lines[policy.tenant].urgent_s
-        beyond = policy.tenant in self.shares.beyond
-        own.stand(beyond=beyond, priority=policy.priority, weight=policy.weight)
-        lowest = self._standings.top()
-        if lowest is None or lowest[1].tenant == policy.tenant or lowest[0] >= own.standing:
-            return
-        urgent = (e for e in lowest[1].new.values() if e.urgent_s is not None)
-        yield from islice(urgent, MOST_GIVING_WAY)
 
     def _turn_away(self, entry: Entry, now_s: float) -> None:
         task = entry.task
         ready_s = (
             now_s
             - task.request.received_s
-            + self._timeline.work_until_s(entry.due_s, now_s)
+            + self.room.timeline.work_until_s(entry.due_s, now_s)
             + entry.wanted_s
         )
         self._reject(
@@ -324,78 +248,15 @@ class Scheduler:
             f" due before it, and its bound is {_bound(task)}: send less, or allow more time",
         )
 
-    # What is queued.
-
-    def _group(self, task: Task) -> Group:
-        engine, stage = task.plan.engine, task.next_stage
-        group = self._groups.get((id(engine), stage))
-        if group is None:
-            group = self._groups[id(engine), stage] = Group(stage, self._times(engine))
-        return group
-
-    def _queue(self, entry: Entry) -> None:
-        tenant = entry.task.request.tenant
-        entry.rank(beyond=tenant in self.shares.beyond)
-        self._entries[id(entry.task)] = entry
-        line = self._lines.setdefault(tenant, Line(tenant))
-        line.take_in(entry)
-        self._take_standing(line, entry.task)
-        self._rest_s += entry.rest_s
-        entry.group.push(entry)
-        if entry.urgent_s is not None:
-            self._reserve(entry)
-            self._urgent.push(entry.due_s, entry)
-        if not entry.owed:
-            self._last_starts.push(entry.last_start_s, entry)
-
-    def _leave(self, entry: Entry) -> None:
-        tenant = entry.task.request.tenant
-        entry.live = False
-        if self._samples.pop(id(entry.task), None) is not None:
-            return
-        del self._entries[id(entry.task)]
-        line = self._lines[tenant]
-        line.let_go(entry)
-        if len(line):
-            self._take_standing(line, entry.task)
-        else:
-            del self._lines[tenant]
-        self._rest_s = self._rest_s - entry.rest_s if self._entries else 0.0
-        self._release(entry)
-
-    def _take_standing(self, line: Line, task: Task) -> None:
-        policy = task.plan.policy
-        beyond = line.tenant in self.shares.beyond
-        line.stand(beyond=beyond, priority=policy.priority, weight=policy.weight)
-        if line.new:
-            self._standings.push(line.standing, line)
-
-    def _rank_anew(self, tenant: str) -> None:
-        line = self._lines.get(tenant)
-        if line is None:
-            return
-        for entry in line:
-            entry.rank(beyond=tenant in self.shares.beyond)
-            entry.group.push(entry)
-            self._take_standing(line, entry.task)
-
-    def _hurry_samples(self, now_s: float) -> None:
-        """Ranks the samples first among what is optional that have waited for too long."""
-        for entry in self._samples.values():
-            if now_s - entry.due_s < SAMPLE_PATIENCE_S:
-                return
-            entry.hurry()
-            entry.group.push(entry)
-
     # Who runs.
 
     def _choose(self, now_s: float) -> Entry | None:
         """The first by rank among those whose stage makes nobody late, else the most urgent."""
-        slack_s = self._timeline.latest_begin_s(now_s) - now_s
-        top = self._urgent.top()
+        slack_s = self.room.timeline.latest_begin_s(now_s) - now_s
+        top = self.room.urgent.top()
         most_urgent = None if top is None else top[1]
         best: Entry | None = None
-        for group in self._groups.values():
+        for group in self.room.groups.values():
             stage_s = group.times.careful_s[group.stage]
             for heap in (group.owed, group.optional, group.samples):
                 if (top := heap.top()) is None or (best is not None and best.key <= top[0]):
@@ -417,18 +278,18 @@ class Scheduler:
         """Takes out a task, and those that share its run where that pays and makes nobody late."""
         group = chosen.group
         times, stage = group.times, group.stage
-        self._leave(chosen)
+        self.room.remove(chosen)
         batch = [chosen]
         for heap in (group.owed, group.optional):
             while len(batch) < times.largest_batch[stage] and (top := heap.pop()) is not None:
-                self._leave(top[1])
+                self.room.remove(top[1])
                 batch.append(top[1])
         left_out = []
         while len(batch) > 1 and not self._may_share(batch, now_s):
             left_out.append(batch.pop())
         for entry in reversed(left_out):
             entry.live = True
-            self._queue(entry)
+            self.room.add(entry)
         return batch
 
     def _may_share(self, batch: list[Entry], now_s: float) -> bool:
@@ -437,7 +298,7 @@ class Scheduler:
         ends_s = now_s + times.careful_batch_s(stage, size)
         pays = times.typical_batch_s(stage, size) <= WORTHWHILE * size * times.typical_s[stage]
         in_time = all(ends_s <= entry.due_s or entry.due_s < now_s for entry in batch)
-        return pays and in_time and ends_s <= self._timeline.latest_begin_s(now_s)
+        return pays and in_time and ends_s <= self.room.timeline.latest_begin_s(now_s)
 
     # Who is answered.
 
@@ -445,7 +306,7 @@ class Scheduler:
         """Answers the waiting tasks whose time comes before a stage's end: they can win no more."""
         others = []
         while (top := self._timers.pop()) is not None:
-            entry = self._entries.get(id(top[1]))
+            entry = self.room.entries.get(id(top[1]))
             if top[0] > end_s or entry is None or entry.owed:
                 others.append(top)
             else:
@@ -457,13 +318,13 @@ class Scheduler:
 
     def _answer_unworthy(self) -> None:
         """Answers the tasks whose next stage is worth less than the readiness for others."""
-        for group in self._groups.values():
+        for group in self.room.groups.values():
             stage_s = group.times.careful_s[group.stage]
             while (top := group.optional.top()) is not None and not self._is_worth(top[1], stage_s):
                 self._answer_waiting(top[1], StoppedBy.LOAD)
 
     def _answer_waiting(self, entry: Entry, why: StoppedBy) -> None:
-        self._leave(entry)
+        self.room.remove(entry)
         self._answer(entry.task, why)
 
 

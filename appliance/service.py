@@ -304,7 +304,7 @@ class Service:
         self._bookkeeper.tick()
         if self._sampler.status().reading is None:
             self._tenancy.device = DeviceState()
-        plans, queues = self._executor.plans, self._scheduler.queue_lengths()
+        plans, queues = self._executor.plans, self._scheduler.room.queue_lengths()
         for change in self._tenancy.adapt(plans, queues, time.monotonic()):
             before, after = change.before or "its policy", change.after or "its policy"
             _log.info("tenant %s goes from %s to %s", change.tenant, before, after)

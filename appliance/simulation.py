@@ -161,7 +161,7 @@ class Simulation:
         if self.now_s >= self._tick_due_s:
             self._tick_due_s = self.now_s + TICK_S
             self.tenancy.energy.tick(self.now_s)
-            queues = self._dispatcher.scheduler.queue_lengths()
+            queues = self._dispatcher.scheduler.room.queue_lengths()
             self.tenancy.adapt(self._executor.plans, queues, self.now_s)
             self.tenancy.steer(self._executor.plans, queues, self.now_s)
 

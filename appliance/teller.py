@@ -68,7 +68,7 @@ class Teller:
         now_s = self._clock()
         window_s, self._told_s = now_s - self._told_s, now_s
         plans, windows = self._plans(), self._windows.take_out()
-        queues = self._loop.call(self._scheduler.queue_lengths)
+        queues = self._loop.call(self._scheduler.room.queue_lengths)
         accounts = self._loop.call(lambda: self._bookkeeper.tenants(plans))
         # Whoever has no policy is told of in no telemetry: anybody may make up tenants' names.
         told = {tenant: windows.get(tenant, Window()) for tenant in plans}
