@@ -25,6 +25,7 @@ digits: .venv/.dev
 		--one-cycle --weights 0.2 0.2 0.1 0.5
 	$(BIN)/delen split runs/digits --out engines/digits
 	$(BIN)/delen profile engines/digits --dataset digits
+	$(BIN)/delen profile engines/digits
 
 .venv/.venv:
 	@sh deploy/install-packages "$(PYTHON)"

@@ -15,11 +15,11 @@ from rich.table import Table
 
 from appliance import frames, manifest
 from appliance.backends.onnx import OnnxBackend
-from appliance.engine import Engine
+from appliance.engine import Engine, ThresholdRow
 from appliance.executor import softmax
 from appliance.modelling.datasets import Digits, Example, Part
 from appliance.modelling.profiling.profile import Suggestion, profile, suggest_thresholds
-from appliance.modelling.profiling.thresholds import NEVER, parse_goal
+from appliance.modelling.profiling.thresholds import NEVER, parse_goal, table
 from benchmarks.report import Finding, report, tell
 
 ENGINE = Path("engines/digits")
@@ -37,7 +37,8 @@ def measure() -> Finding:
             engine, backend, dataset, batch_sizes=(1,), runs=200, report=lambda _name, _done: None
         )
         suggestion = suggest_thresholds(found, GOAL, parse_goal(GOAL))
-        _print_curve(found.engine, suggestion)
+        curve = table(found.tested)
+        _print_curve(curve, suggestion)
         run = _Run(found.engine, backend, dataset.examples(Part.TEST))
         early_ms: list[float] = []
         full_ms: list[float] = []
@@ -72,7 +73,7 @@ def measure() -> Finding:
                     "accuracy": round(row.accuracy, 4),
                     "mean_ms": round(row.latency_s * 1e3, 3),
                 }
-                for row in found.engine.thresholds
+                for row in curve
             ],
             "test_frames": found.test_frames,
             "validation_frames": found.valid_frames,
@@ -118,15 +119,15 @@ class _Run:
         return self._engine.last_exit
 
 
-def _print_curve(engine: Engine, suggestion: Suggestion) -> None:
-    table = Table("confidence", "accuracy", "mean ms", "leave by exit, %")
-    for row in engine.thresholds:
-        table.add_row(f"{row.threshold:.2f}", *_cells(row.accuracy, row.latency_s, row.exit_shares))
+def _print_curve(curve: Sequence[ThresholdRow], suggestion: Suggestion) -> None:
+    shown = Table("confidence", "accuracy", "mean ms", "leave by exit, %")
+    for row in curve:
+        shown.add_row(f"{row.threshold:.2f}", *_cells(row.accuracy, row.latency_s, row.exit_shares))
     tested = suggestion.tested
-    table.add_row("suggested", *_cells(tested.accuracy, tested.latency_s, tested.exit_shares))
-    last = (0.0,) * engine.last_exit + (1.0,)
-    table.add_row("last exit", *_cells(suggestion.final_accuracy, suggestion.final_latency_s, last))
-    Console(stderr=True).print(table)
+    shown.add_row("suggested", *_cells(tested.accuracy, tested.latency_s, tested.exit_shares))
+    last = (0.0,) * len(suggestion.found.thresholds) + (1.0,)
+    shown.add_row("last exit", *_cells(suggestion.final_accuracy, suggestion.final_latency_s, last))
+    Console(stderr=True).print(shown)
 
 
 def _cells(accuracy: float, latency_s: float, shares: Sequence[float]) -> tuple[str, str, str]:

@@ -8,9 +8,9 @@ from collections.abc import Callable
 PATIENCE_S = 20.0
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
+def wait_until(condition: Callable[[], bool], *, patience_s: float = PATIENCE_S) -> None:
     """Waits until the condition holds; fails where it does not come about."""
-    deadline_s = time.monotonic() + PATIENCE_S
+    deadline_s = time.monotonic() + patience_s
     while not condition():
         assert time.monotonic() < deadline_s, "it did not come about"
         time.sleep(0.002)

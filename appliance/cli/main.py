@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 import typer
@@ -40,7 +41,11 @@ for verbs in _VERBS:
 
 
 def main() -> None:
-    """Runs a command: exit code 0 done, 1 it failed and says why, 2 wrong usage."""
+    """Runs a command: exit code 0 done, 1 it failed and says why, 2 wrong usage.
+
+    One that is told to end removes what it has half written.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         app()
     except InvalidDocument as error:
@@ -49,6 +54,9 @@ def main() -> None:
         sys.exit(1)
     except DelenError as error:
         _complain(str(error))
+        sys.exit(1)
+    except MemoryError:
+        _complain("there is too little memory for this command: free some, and try again")
         sys.exit(1)
     except BrokenPipeError:
         # Whoever read the output has seen enough; nothing more can be written, not even at exit.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -11,14 +13,24 @@ from rich.console import Console
 
 from appliance import manifest
 from appliance.backends import choice
+from appliance.backends.protocol import Backend
 from appliance.cli.backend_option import BackendOption
 from appliance.cli.modelling import DatasetFolder, progress
 from appliance.cli.profile_tables import findings, policy_of, print_profile, print_suggestion
+from appliance.engine import Engine
+from appliance.errors import MeterError, ModellingError
 from appliance.modelling.datasets import DESCRIPTIONS, Dataset, HeldOutFrames, open_dataset
+from appliance.modelling.profiling.energy import MeasuredEnergy, measure_energy
+from appliance.modelling.profiling.graph import counted
 from appliance.modelling.profiling.picture import PICTURE, draw_profile
 from appliance.modelling.profiling.profile import Profile, Suggestion, suggest_thresholds
 from appliance.modelling.profiling.profile import profile as measure
 from appliance.modelling.profiling.thresholds import parse_goal
+from appliance.power.meters import AUTO, METERS, MODELLED, MeterOptions
+from appliance.settings import read_settings
+
+# What the meter's thread has to tell is told once, with the profile.
+logging.getLogger("appliance.power").addHandler(logging.NullHandler())
 
 
 def register(app: typer.Typer) -> None:
@@ -40,6 +52,13 @@ def profile(  # noqa: PLR0913 - a flag each
         int | None, typer.Option(min=1, help="threads of one stage; as the appliance by default")
     ] = None,
     backend_name: BackendOption = "auto",
+    meter: Annotated[
+        str | None,
+        typer.Option(
+            help=f"what measures energy: {AUTO}, {', '.join(METERS)}, or {MODELLED} for none;"
+            " DELEN_METER's else"
+        ),
+    ] = None,
     suggest: Annotated[
         str | None,
         typer.Option(
@@ -52,22 +71,30 @@ def profile(  # noqa: PLR0913 - a flag each
 ) -> None:
     """Measure an engine on this machine, and write what was found into its manifest.
 
-    Accuracy, calibration errors and the table of thresholds come from test frames; temperatures
-    and suggestions from validation frames, where the dataset has some; latency is of each stage
-    alone; energy is modelled from FLOPs. ENGINE/profile.png shows accuracy against latency.
+    Accuracy, temperatures, the table of thresholds and suggestions come from validation frames,
+    where the dataset has some; calibration errors, and what a suggestion comes to, from test
+    frames. Latency is of each stage alone; energy is measured where a meter works, else modelled
+    from FLOPs. ENGINE/profile.png shows accuracy against latency.
     """
     goal = None if suggest is None else parse_goal(suggest)
-    loaded = manifest.load(engine)
+    loaded = _counted(manifest.load(engine))
     chosen = _dataset(engine, dataset, dataset_dir)
     with progress() as shown, choice.opened(loaded, backend_name, threads) as backend:
-        bars = {name: shown.add_task(name) for name in ("latency", "accuracy", "calibration")}
+        names = ("energy", "latency", "accuracy", "calibration")
+        bars = {name: shown.add_task(name) for name in names}
+
+        def tell(name: str, done: float) -> None:
+            shown.update(bars[name], completed=100 * done)
+
+        energy = _energy(loaded, backend, meter, report=lambda done: tell("energy", done))
         found = measure(
             loaded,
             backend,
             chosen,
             batch_sizes=_batch_sizes(batches),
             runs=runs,
-            report=lambda name, done: shown.update(bars[name], completed=100 * done),
+            report=tell,
+            energy=energy,
         )
     manifest.save(found.engine, engine)
     suggestion = None if goal is None else suggest_thresholds(found, suggest or "", goal)
@@ -82,6 +109,44 @@ def profile(  # noqa: PLR0913 - a flag each
         print(policy_of(suggestion, found.engine))
     if pictured:
         console.print(f"the picture: {engine / PICTURE}")
+
+
+def _counted(engine: Engine) -> Engine:
+    """With FLOPs and parameters; as it is, and the reason on standard error, where none counts."""
+    try:
+        return counted(engine)
+    except ModellingError as error:
+        _remark(str(error))
+        return engine
+
+
+def _energy(
+    engine: Engine, backend: Backend, meter: str | None, *, report: Callable[[float], None]
+) -> MeasuredEnergy | None:
+    """What a meter sees, or None and the reason on standard error where none works."""
+    settings = read_settings() if meter is None else read_settings(meter=meter)
+    if settings.meter == MODELLED:
+        report(1.0)
+        return None
+    try:
+        return measure_energy(
+            backend,
+            engine,
+            meter=settings.meter,
+            options=MeterOptions(
+                interval_s=settings.meter_interval, tegrastats=settings.tegrastats
+            ),
+            report=report,
+        )
+    except MeterError as error:
+        _remark(f"energy is not measured here: {error}")
+        return None
+    finally:
+        report(1.0)
+
+
+def _remark(sentence: str) -> None:
+    Console(stderr=True, highlight=False, soft_wrap=True).print(sentence, markup=False)
 
 
 def _dataset(engine: Path, name: str | None, folder: Path | None) -> Dataset:
@@ -104,9 +169,6 @@ def _pictured(found: Profile, suggestion: Suggestion | None, engine: Path) -> bo
     try:
         draw_profile(found, suggestion, engine)
     except ModuleNotFoundError:
-        Console(stderr=True).print(
-            "no picture without matplotlib: install it with pip install 'delen[profile]'",
-            markup=False,
-        )
+        _remark("no picture without matplotlib: install it with pip install 'delen[profile]'")
         return False
     return True

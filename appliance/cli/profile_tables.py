@@ -21,8 +21,20 @@ def findings(found: Profile, suggestion: Suggestion | None) -> dict[str, Any]:
         "test_frames": found.test_frames,
         "valid_frames": found.valid_frames,
         "energy_source": engine.energy_source,
+        "meter": found.energy
+        and {
+            "name": found.energy.meter,
+            "total_of": list(found.energy.total_of),
+            "idle_w": found.energy.idle_w,
+        },
         "dominated_exits": list(engine.dominated_exits),
-        "exits": [_exit_findings(number, stage) for number, stage in enumerate(engine.stages)],
+        "exits": [
+            {
+                **_exit_findings(number, stage),
+                "test_accuracy": found.test_accuracy(number),
+            }
+            for number, stage in enumerate(engine.stages)
+        ],
         "thresholds": [
             {
                 "threshold": row.threshold,
@@ -75,6 +87,17 @@ def print_profile(found: Profile, console: Console) -> None:
         " ECE: expected calibration error",
         style="dim",
     )
+    if found.held_out:
+        exits = range(len(engine.stages))
+        tested = (f"{found.test_accuracy(exit_):.1%}" for exit_ in exits)
+        console.print(
+            f"on {found.test_frames} test frames the exits are right in {' '.join(tested)}"
+        )
+    if found.energy is not None:
+        rails, idle_w = " + ".join(found.energy.total_of), found.energy.idle_w
+        console.print(
+            f"energy is what {found.energy.meter} saw of {rails} above {idle_w:.2f} W when idle"
+        )
     console.print(_latency_table(engine), _threshold_table(engine))
     for exit_ in engine.dominated_exits:
         console.print(f"exit {exit_} is dominated: an earlier one is as accurate and costs less")
@@ -129,7 +152,7 @@ def _exit_table(found: Profile) -> Table:
         "mJ",
         "temperature",
         "ECE",
-        title=f"{engine.name} on {found.tested.frames} frames",
+        title=f"{engine.name} on {found.validated.frames} {found.judging_part} frames",
     )
     for number, stage in enumerate(engine.stages):
         error = stage.calibration_error

@@ -53,7 +53,7 @@ def train(  # noqa: PLR0913 - a flag each
         Path | None, typer.Option("--out", "-o", help="run folder (default: runs/NETWORK-DATASET)")
     ] = None,
     epochs: Annotated[int, typer.Option("-n", "--epochs", min=1)] = 50,
-    batch_size: Annotated[int, typer.Option("-b", "--batch-size", min=2)] = 32,
+    batch_size: Annotated[int, typer.Option("-b", "--batch-size", min=1)] = 32,
     optimizer: Annotated[str, typer.Option(help=" | ".join(get_args(OptimizerName)))] = "sgd",
     learning_rate: Annotated[
         float,

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import re
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import psutil
 
 from appliance.errors import ModellingError
 
@@ -19,13 +24,27 @@ def replaced_folder(place: Path, *, mark: str) -> Iterator[Path]:
     """
     require_replaceable(place, mark=mark)
     place.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{place.name}-", dir=place.parent) as beside:
+    _sweep(place)
+    mine = f".{place.name}-{os.getpid()}-"
+    with tempfile.TemporaryDirectory(prefix=mine, dir=place.parent) as beside:
         new, old = Path(beside) / "new", Path(beside) / "old"
         new.mkdir()
         yield new
         if place.exists():
             place.rename(old)
         new.rename(place)
+
+
+def _sweep(place: Path) -> None:
+    """Removes what killed processes have left beside a place, and puts back what it held."""
+    ours = re.compile(rf"\.{re.escape(place.name)}-(\d+)-\w+")
+    for left in place.parent.iterdir():
+        found = ours.fullmatch(left.name)
+        if found is None or psutil.pid_exists(int(found[1])):
+            continue
+        if (left / "old").exists() and not place.exists():
+            (left / "old").rename(place)
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def require_replaceable(place: Path, *, mark: str) -> None:

@@ -11,6 +11,7 @@ from typing import Literal
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from appliance.document import listed
 from appliance.errors import ModellingError
 
 SPEC, TRACE, CURVES, WEIGHTS = "train_spec.yaml", "trace.csv", "curves.png", "weights.pth"
@@ -81,8 +82,13 @@ def read_spec(folder: Path) -> TrainSpec:
         raise ModellingError(
             f"{folder} holds no {SPEC}: name the folder that `delen train --out` wrote"
         ) from error
-    except (OSError, ValueError, yaml.YAMLError, ValidationError) as error:
-        raise ModellingError(f"{path} does not say how the training went: {error}") from error
+    except ValidationError as error:
+        raise ModellingError(
+            f"{path} does not say how the training went: {listed(error)}"
+        ) from error
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise ModellingError(f"{path} does not say how the training went: {reason}") from error
 
 
 def differences(one: TrainSpec, other: TrainSpec) -> list[str]:

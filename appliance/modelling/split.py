@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice, zip_longest
@@ -19,8 +18,10 @@ from appliance.engine import Engine, Stage
 from appliance.errors import ModellingError
 from appliance.modelling.datasets import Example, Part, open_dataset
 from appliance.modelling.folders import replaced_folder
+from appliance.modelling.memory import too_little_memory_explained
 from appliance.modelling.networks import build
 from appliance.modelling.networks.multi_exit import MultiExitNetwork
+from appliance.modelling.networks.pretrained import read_weights
 from appliance.modelling.onnx_export import (
     chain_error,
     export,
@@ -81,6 +82,21 @@ def split(
     what was in `out` before is then still there.
     """
     spec = read_spec(run)
+    with too_little_memory_explained(
+        f"there is too little memory to export {run}: free some; {out} is left as it was"
+    ):
+        return _written(run, spec, out, granularity, max_frames=max_frames, report=report)
+
+
+def _written(  # noqa: PLR0913 - what to write, where, and how
+    run: Path,
+    spec: TrainSpec,
+    out: Path,
+    granularity: Granularity,
+    *,
+    max_frames: int,
+    report: Callable[[int, int], None],
+) -> SplitReport:
     network = _trained_network(spec, run / WEIGHTS)
     modules = _cut(network, granularity)
     frames = [] if granularity == "block" else _held_out_frames(spec, max_frames)
@@ -112,8 +128,8 @@ def _trained_network(spec: TrainSpec, weights: Path) -> MultiExitNetwork:
     network = build(spec.network, classes=len(spec.labels))
     network.sums_logits = spec.evaluation == "residual"
     try:
-        network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
-    except (OSError, EOFError, RuntimeError, TypeError, pickle.UnpicklingError) as error:
+        network.load_state_dict(read_weights(weights))
+    except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise ModellingError(
             f"{weights} does not hold weights of {spec.network}: {reason:.200}"

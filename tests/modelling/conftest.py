@@ -33,3 +33,9 @@ def engine(tmp_path_factory: pytest.TempPathFactory, run: Path) -> Path:
     out = tmp_path_factory.mktemp("engines") / "small"
     splitting.split(run, out, max_frames=3)
     return out
+
+
+@pytest.fixture(autouse=True)
+def no_meter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A meter of the machine that tests has no say, but where a test names one."""
+    monkeypatch.setenv("DELEN_METER", "modelled")

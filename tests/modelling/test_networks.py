@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -14,6 +16,7 @@ from appliance.engine import InputSpec, Kind
 from appliance.errors import ModellingError
 from appliance.modelling.networks import build
 from appliance.modelling.networks.multi_exit import MultiExitNetwork, wrapped
+from appliance.modelling.networks.pretrained import read_weights
 from tests.modelling.runs import OWN_NETWORK
 
 EXITS = {
@@ -107,6 +110,15 @@ def test_modules_in_a_row_get_a_classifier_each() -> None:
     network = wrapped([steps, nn.Linear(3, 8)], kind=Kind.AUDIO, input=spec, classes=2)
 
     assert [head[-1].in_features for head in network.heads] == [3, 8]
+
+
+def test_a_network_of_ones_own_may_import_what_lies_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "beside_my_net.py").write_text(OWN_NETWORK)
+    (tmp_path / "my_net.py").write_text("from beside_my_net import build\n")
+
+    network = build(f"{tmp_path}/my_net.py:build", classes=3)
+
+    assert len(network.stages) == 2
 
 
 def test_a_network_of_ones_own_is_named_by_file_and_function(tmp_path: Path) -> None:
@@ -253,3 +265,16 @@ def _short(kind: str) -> str:
 
 def _equal(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("name", ["weights.pth", "pytorch_model.bin", "model.safetensors"])
+@given(content=st.binary(max_size=200))
+@settings(deadline=None)
+def test_a_file_of_other_bytes_is_no_weights(
+    name: str, content: bytes, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.mktemp("weights") / name
+    path.write_bytes(content)
+
+    with pytest.raises(ModellingError, match=name):
+        read_weights(path)

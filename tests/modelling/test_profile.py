@@ -89,6 +89,39 @@ def test_validation_frames_serve_for_both_where_none_are_held_out(
     assert "no test frames: what the validation frames gave was judged by them too" in shown
 
 
+def test_accuracy_and_thresholds_are_of_the_validation_frames_and_tests_are_told_beside(
+    engine: Path, dataset: Path, tmp_path: Path
+) -> None:
+    # With its labels swapped, the test part is wrong exactly where the validation part is right.
+    shutil.copytree(dataset / "valid", tmp_path / "valid")
+    for label, other in (("0", "1"), ("1", "0")):
+        shutil.copytree(dataset / "valid" / label, tmp_path / "test" / other)
+    words = ["--dataset-dir", tmp_path, "--batches", "1", "--runs", 2, "--json"]
+
+    findings = json.loads(delen("profile", engine, *words).stdout)
+
+    kept = manifest.load(engine)
+    accuracies = [(e["accuracy"], e["test_accuracy"]) for e in findings["exits"]]
+    assert [valid for valid, _ in accuracies] == [stage.accuracy for stage in kept.stages]
+    assert [valid + test for valid, test in accuracies] == pytest.approx([1.0] * 4, abs=1e-3)
+    last = [e["accuracy"] for e in findings["exits"]][-1]
+    never_early = [row for row in findings["thresholds"] if row["exit_shares"][-1] == 1.0]
+    assert all(row["accuracy"] == last for row in never_early)
+
+
+def test_one_frame_cannot_both_find_thresholds_and_judge_them(engine: Path) -> None:
+    frames = sorted((engine / "frames").rglob("*.jpg"))
+    alone = shutil.copytree(engine, engine.with_name("alone"), dirs_exist_ok=True)
+    for frame in frames[1:]:
+        (alone / frame.relative_to(engine)).unlink()
+    for label in (alone / "frames").iterdir():
+        if not any(label.iterdir()):
+            label.rmdir()
+
+    with pytest.raises(ModellingError, match="one frame cannot both find thresholds"):
+        delen("profile", alone, "--batches", "1", "--runs", 2, "--suggest", "accuracy >= final")
+
+
 def test_a_suggestion_ends_in_a_policy(dataset: Path, engine: Path) -> None:
     source = ["--dataset-dir", dataset, "--batches", "1", "--runs", 2]
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import math
+import shutil
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +16,7 @@ import pytest
 import torch
 import yaml
 from numpy.typing import NDArray
+from torch import nn
 
 from appliance import manifest
 from appliance.backends.onnx import OnnxBackend
@@ -19,8 +24,10 @@ from appliance.errors import ModellingError
 from appliance.modelling import split as splitting
 from appliance.modelling.datasets import ClassFolders
 from appliance.modelling.networks import build
+from appliance.modelling.onnx_export import flops
 from appliance.modelling.training.train import train
 from tests.modelling.runs import OWN_NETWORK, delen, say_nothing, small_spec
+from tests.waiting import wait_until
 
 
 def test_the_stages_of_a_split_answer_as_the_network_does(run: Path, engine: Path) -> None:
@@ -103,6 +110,48 @@ def test_a_stage_costs_two_operations_for_each_multiply_add(engine: Path) -> Non
     assert flops == 2 * (entry + 2 * block + head)
 
 
+def test_attention_is_counted_although_torch_runs_it_in_one_piece() -> None:
+    attention = nn.TransformerEncoderLayer(8, 2, dim_feedforward=16, batch_first=True).eval()
+    tokens = 5
+
+    counted = flops(attention, torch.zeros(1, tokens, 8))
+
+    projections, feed_forward = 4 * 8 * 8, 2 * 8 * 16
+    scores = 2 * tokens * 8
+    assert counted == 2 * tokens * (projections + feed_forward + scores)
+
+
+def test_a_split_that_is_told_to_end_leaves_the_old_engine_and_nothing_else(
+    run: Path, engine: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "parts"
+    shutil.copytree(engine, out)
+    before = (out / "engine.yaml").read_bytes()
+    words = [sys.executable, "-m", "appliance.cli", "split", str(run), "--out", str(out)]
+
+    with subprocess.Popen(words, stderr=subprocess.DEVNULL) as splitting_:
+        wait_until(lambda: any(tmp_path.glob(".parts-*/new/stage0.onnx")), patience_s=90.0)
+        splitting_.terminate()
+
+    assert splitting_.returncode == 128 + signal.SIGTERM
+    assert (out / "engine.yaml").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["parts"]
+
+
+def test_too_little_memory_for_an_export_is_said_in_a_sentence(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def starve(*_: object, **__: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9")
+
+    monkeypatch.setattr(splitting, "export", starve)
+
+    with pytest.raises(ModellingError, match=r"too little memory to export .* is left as it was"):
+        splitting.split(run, tmp_path / "engine", max_frames=0)
+
+    assert not any(tmp_path.iterdir())
+
+
 def test_held_out_frames_come_along_from_all_labels(engine: Path) -> None:
     labels = sorted(path.parent.name for path in (engine / "frames").rglob("*.jpg"))
 
@@ -132,6 +181,17 @@ def test_weights_of_another_network_are_refused_by_name(run: Path, tmp_path: Pat
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModellingError, match=r"holds no train_spec\.yaml"):
         splitting.split(tmp_path, tmp_path / "engine", max_frames=0)
+
+
+@pytest.mark.parametrize("text", ["[]", "network: digits", "epochs: {", "\0"])
+def test_a_spec_that_is_none_is_refused_in_one_line(text: str, run: Path, tmp_path: Path) -> None:
+    (tmp_path / "train_spec.yaml").write_text(text)
+    (tmp_path / "weights.pth").write_bytes((run / "weights.pth").read_bytes())
+
+    with pytest.raises(ModellingError, match=r"train_spec\.yaml does not say") as refused:
+        splitting.split(tmp_path, tmp_path / "engine", max_frames=0)
+
+    assert "\n" not in str(refused.value)
 
 
 def test_an_engine_is_named_after_its_run_where_nothing_else_is_said(

@@ -14,12 +14,28 @@ import pytest
 import torch
 
 from appliance.errors import ModellingError
-from appliance.modelling.datasets import ClassFolders
+from appliance.modelling.datasets import ClassFolders, Example
 from appliance.modelling.run_folder import read_spec
 from appliance.modelling.training.course import Step
+from appliance.modelling.training.loading import in_batches
 from appliance.modelling.training.train import train
-from tests.modelling.runs import delen, say_nothing, small_spec
+from tests.modelling.runs import delen, say_nothing, small_dataset, small_spec
 from tests.waiting import wait_until
+
+NETWORK_THAT_NORMALISES_ROWS = """
+from torch import nn
+from appliance.engine import InputSpec, Kind
+from appliance.modelling.networks.multi_exit import wrapped
+
+def build(classes):
+    rows = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.BatchNorm1d(4))
+    return wrapped(
+        [rows, nn.Linear(4, 4)],
+        kind=Kind.IMAGE,
+        input=InputSpec(shape=(1, 96, 96)),
+        classes=classes,
+    )
+"""
 
 
 def test_a_training_leaves_weights_a_spec_a_trace_and_a_picture(run: Path) -> None:
@@ -170,6 +186,42 @@ def test_too_little_memory_is_said_in_a_sentence(dataset: Path, tmp_path: Path) 
         delen(*command, "-b", 4, "--out", tmp_path / "run")
 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["greedy.py"]
+
+
+def test_a_frame_that_is_left_over_is_trained_with_those_before_it(tmp_path: Path) -> None:
+    source = small_dataset(tmp_path / "small", per_label=5)
+    (tmp_path / "my_net.py").write_text(NETWORK_THAT_NORMALISES_ROWS)
+
+    delen(
+        "train", "-m", f"{tmp_path}/my_net.py:build", "--dataset-dir", source,
+        "-n", 1, "-b", 3, "--one-cycle", "--out", tmp_path / "run",
+    )  # fmt: skip
+
+    assert (tmp_path / "run" / "weights.pth").is_file()
+
+
+def test_batches_of_one_say_why_some_networks_cannot_learn_from_them(
+    dataset: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "my_net.py").write_text(NETWORK_THAT_NORMALISES_ROWS)
+    command = ["train", "-m", f"{tmp_path}/my_net.py:build", "--dataset-dir", dataset]
+
+    with pytest.raises(ModellingError, match=r"choose a --batch-size of 2 or more"):
+        delen(*command, "-b", 1, "--out", tmp_path / "run")
+
+    delen("train", "-m", "digits", "--dataset-dir", dataset, "-n", 1, "-b", 1,
+          "--out", tmp_path / "run")  # fmt: skip
+    assert (tmp_path / "run" / "weights.pth").is_file()
+
+
+def test_batches_hold_every_frame_once_and_none_alone() -> None:
+    examples = [Example(name=str(n), label="0", read=bytes) for n in range(11)]
+
+    for count in range(2, 12):
+        for size in range(2, 12):
+            taken = in_batches(examples[:count], size)
+            assert [e for batch in taken for e in batch] == examples[:count]
+            assert all(1 < len(batch) <= size + 1 for batch in taken)
 
 
 def test_a_network_for_other_frames_is_refused(dataset: Path, tmp_path: Path) -> None:

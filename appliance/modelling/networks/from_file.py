@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from runpy import run_path
 
@@ -19,6 +20,8 @@ def build(name: str, classes: int) -> MultiExitNetwork:
     path = Path(file)
     if not path.is_file():
         raise ModellingError(f"there is no file {path}: name a network as FILE.py:FUNCTION")
+    # As for a script: what lies beside the file can be imported.
+    sys.path.insert(0, str(path.resolve().parent))
     builder = run_path(str(path)).get(function)
     if not callable(builder):
         raise ModellingError(f"{path} has no function {function}: name one that takes the classes")

@@ -17,7 +17,7 @@ def draw_profile(profile: Profile, suggestion: Suggestion | None, folder: Path) 
 
     figure = Figure(figsize=(7, 4.2), dpi=150, layout="constrained")
     axes = figure.subplots()
-    engine, tested = profile.engine, profile.tested
+    engine, validated = profile.engine, profile.validated
     axes.plot(
         [row.latency_s * 1e3 for row in engine.thresholds],
         [row.accuracy * 100 for row in engine.thresholds],
@@ -25,8 +25,8 @@ def draw_profile(profile: Profile, suggestion: Suggestion | None, folder: Path) 
         marker=".",
         label="leaving at one confidence, 0.5 to 0.99",
     )
-    latencies_ms = (tested.latency_s * 1e3).tolist()
-    accuracies = (tested.right.mean(axis=1) * 100).tolist()
+    latencies_ms = (validated.latency_s * 1e3).tolist()
+    accuracies = (validated.right.mean(axis=1) * 100).tolist()
     dominated = engine.dominated_exits
     colors = ["tab:gray" if exit_ in dominated else "black" for exit_ in range(len(accuracies))]
     axes.scatter(latencies_ms, accuracies, c=colors, zorder=3, label="always leaving at one exit")
@@ -34,13 +34,14 @@ def draw_profile(profile: Profile, suggestion: Suggestion | None, folder: Path) 
         name = f"exit {exit_}" + (", dominated" if exit_ in dominated else "")
         _label(axes, name, place, colors[exit_])
     if suggestion is not None:
-        place = (suggestion.tested.latency_s * 1e3, suggestion.tested.accuracy * 100)
+        suggested = validated.leave(suggestion.found.thresholds)
+        place = (suggested.latency_s * 1e3, suggested.accuracy * 100)
         axes.scatter(*place, marker="*", s=160, color="tab:red", zorder=4, label="suggested")
     axes.set(
         xlabel="mean latency of a frame's stages, ms",
         ylabel="accuracy, %",
         xlim=(0, 1.12 * max(latencies_ms)),
-        title=f"{engine.name} on {tested.frames} held-out frames",
+        title=f"{engine.name} on {validated.frames} {profile.judging_part} frames",
     )
     axes.margins(y=0.1)
     axes.spines[["top", "right"]].set_visible(False)

@@ -18,6 +18,7 @@ from appliance.modelling.profiling.calibration import (
     expected_calibration_error,
     fit_temperature,
 )
+from appliance.modelling.profiling.energy import MeasuredEnergy
 from appliance.modelling.profiling.figures import rounded
 from appliance.modelling.profiling.latency import measure_latency
 from appliance.modelling.profiling.thresholds import (
@@ -42,6 +43,7 @@ four exits of its ResNet-50 there: multiply-adds, two operations each, and energ
 
 FEW_FRAMES = 200
 """So few leave an accuracy uncertain by percents."""
+FEWEST_TO_HALVE = 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,14 +53,25 @@ class Profile:
     engine: Engine
     tested: Recording
     validated: Recording
-    """What temperatures and thresholds are found by; `tested` itself where a part is missing."""
+    """What the manifest tells, and thresholds are found by; as `tested` where a part is missing."""
     test_frames: int
     valid_frames: int
+    energy: MeasuredEnergy | None = None
+    """What the stages' energies were measured by, if a meter worked."""
 
     @property
     def held_out(self) -> bool:
         """Whether it was tested by other frames than it was calibrated by."""
         return self.test_frames > 0 and self.valid_frames > 0
+
+    @property
+    def judging_part(self) -> str:
+        """The frames that the manifest's accuracies are of."""
+        return "validation" if self.valid_frames else "test"
+
+    def test_accuracy(self, exit_: int) -> float | None:
+        """What an exit comes to on the test frames, None without any."""
+        return rounded(float(self.tested.right[exit_].mean())) if self.test_frames else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,13 +99,14 @@ def profile(  # noqa: PLR0913 - a measurement states its conditions
     batch_sizes: Sequence[int],
     runs: int,
     report: Callable[[str, float], None],
+    energy: MeasuredEnergy | None = None,
 ) -> Profile:
     """Measures an engine on an open backend.
 
-    Accuracy, calibration errors and the table of thresholds come from the test part, the
-    temperatures from the validation part. Without a test part the validation part serves for both;
-    without a validation part the engine keeps the temperatures that it has. Energy that it has
-    stays; else it is modelled from FLOPs.
+    Accuracy, temperatures and the table of thresholds come from the validation part, calibration
+    errors from the test part. Without a test part the validation part serves for both; without a
+    validation part the test part does, and the engine keeps the temperatures that it has. Where no
+    `energy` was measured, what the engine has stays, and is modelled from FLOPs where it has none.
     `report` is told what is being done, and which fraction of it is. Raises ModellingError where
     the dataset does not serve.
     """
@@ -127,8 +141,7 @@ def profile(  # noqa: PLR0913 - a measurement states its conditions
         stages=tuple(
             replace(
                 stage,
-                accuracy=rounded(tested.accuracy(number)),
-                energy_j=_energy_j(stage),
+                accuracy=rounded(validated.accuracy(number)),
                 latency=latencies[number],
                 calibration_error=_calibration_error(
                     tested.logits[number], tested.classes, stage.temperature
@@ -137,13 +150,15 @@ def profile(  # noqa: PLR0913 - a measurement states its conditions
             for number, stage in enumerate(fitted.stages)
         ),
     )
-    recording = record(measured, tested, min(batch_sizes))
+    measured = _with_energy(measured, energy)
+    recording = record(measured, validated, min(batch_sizes))
     return Profile(
         engine=replace(measured, thresholds=table(recording)),
-        tested=recording,
-        validated=record(measured, validated, min(batch_sizes)),
+        tested=record(measured, tested, min(batch_sizes)),
+        validated=recording,
         test_frames=len(test_examples),
         valid_frames=len(valid_examples),
+        energy=energy,
     )
 
 
@@ -156,7 +171,11 @@ def suggest_thresholds(profile: Profile, text: str, goal: Goal) -> Suggestion:
     """
     validated, tested = profile.validated, profile.tested
     if not profile.held_out:
-        order = np.random.default_rng(0).permutation(tested.right.shape[1])
+        if tested.frames < FEWEST_TO_HALVE:
+            raise ModellingError(
+                "one frame cannot both find thresholds and judge them: name a dataset with more"
+            )
+        order = np.random.default_rng(0).permutation(tested.frames)
         half = len(order) // 2
         validated, tested = tested.of(order[:half]), tested.of(order[half:])
     found = suggest(validated, goal, unused=profile.engine.dominated_exits)
@@ -194,8 +213,25 @@ def _fitted(engine: Engine, validated: Answers) -> Engine:
     )
 
 
-def _energy_j(stage: Stage) -> float | None:
-    return stage.energy_j if stage.energy_j is not None else modelled_energy_j(stage)
+def _with_energy(engine: Engine, energy: MeasuredEnergy | None) -> Engine:
+    """The engine with what its stages cost: all measured, or all that is lacking modelled."""
+    if energy is not None:
+        stages_j: Sequence[float | None] = energy.stages_j
+        source = "measured"
+    elif all(stage.energy_j is not None for stage in engine.stages):
+        return engine
+    else:
+        stages_j = [
+            modelled_energy_j(stage) if stage.energy_j is None else stage.energy_j
+            for stage in engine.stages
+        ]
+        source = "modelled"
+    stages = zip(engine.stages, stages_j, strict=True)
+    return replace(
+        engine,
+        energy_source=source,
+        stages=tuple(replace(stage, energy_j=joules) for stage, joules in stages),
+    )
 
 
 def _calibration_error(logits: Logits, classes: Classes, temperature: float) -> CalibrationError:

@@ -19,7 +19,7 @@ from appliance.modelling.networks.pretrained import Weights
 from appliance.modelling.run_folder import EpochTrace, TrainSpec
 from appliance.modelling.training.augmentation import augmented
 from appliance.modelling.training.gradients import rescale_gradients
-from appliance.modelling.training.loading import loaded
+from appliance.modelling.training.loading import in_batches, loaded
 from appliance.modelling.training.losses import total_loss
 
 MOMENTUM, SGD_WEIGHT_DECAY, ADAMW_WEIGHT_DECAY = 0.9, 1e-4, 0.02
@@ -70,9 +70,8 @@ class Course:
             rescale_gradients(network)
         # The order of axes in which convolutions are fastest.
         self._network = network.to(devices.device, memory_format=torch.channels_last)
-        self._batches = max(
-            1, -(-len(self._share(dataset.examples(Part.TRAIN))) // spec.batch_size)
-        )
+        share = self._share(dataset.examples(Part.TRAIN))
+        self._batches = len(in_batches(share, spec.batch_size))
         optimizer = _optimizer(network, spec)
         self._schedule = _schedule(optimizer, spec, self._batches)
         self._prepared, self._optimizer = devices.prepare(network, optimizer)

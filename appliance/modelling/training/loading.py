@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -21,16 +22,27 @@ def loaded(  # noqa: PLR0913 - what to load, and how
     kind: Kind,
     workers: int,
 ) -> Iterator[Batch]:
-    """The examples in order, `size` at a time; with no workers, each when it is asked for.
+    """The examples in order, `in_batches`; with no workers, each when it is asked for.
 
     Raises ModellingError for a frame that cannot be decoded or whose label is none of `labels`.
     """
-    chunks = [examples[start : start + size] for start in range(0, len(examples), size)]
-    decoded = _Decoded(chunks, labels, spec, kind)
+    decoded = _Decoded(in_batches(examples, size), labels, spec, kind)
     for batch in DataLoader(decoded, batch_size=None, shuffle=False, num_workers=workers):
         if isinstance(batch, ModellingError):
             raise batch
         yield batch
+
+
+def in_batches(examples: Sequence[Example], size: int) -> list[Sequence[Example]]:
+    """The examples in order, `size` at a time.
+
+    One that is left over goes with those before it: a batch of one has no variance, which batch
+    normalisation of plain features divides by.
+    """
+    starts = list(range(0, len(examples), size))
+    if size > 1 and len(starts) > 1 and len(examples) % size == 1:
+        starts.pop()
+    return [examples[start:end] for start, end in zip_longest(starts, starts[1:], fillvalue=None)]
 
 
 class _Decoded(Dataset):  # type: ignore[misc]

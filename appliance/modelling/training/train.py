@@ -13,6 +13,7 @@ import torch
 from appliance.errors import ModellingError
 from appliance.modelling.datasets import Dataset, Part
 from appliance.modelling.folders import replaced_folder, require_replaceable
+from appliance.modelling.memory import too_little_memory_explained
 from appliance.modelling.networks import build
 from appliance.modelling.networks.multi_exit import MultiExitNetwork
 from appliance.modelling.networks.pretrained import Weights
@@ -50,14 +51,20 @@ def train(  # noqa: PLR0913 - what to do, where, and how to go about it
     _require_examples(dataset)
     require_replaceable(out, mark=SPEC)
     torch.manual_seed(spec.seed)
-    network = build(spec.network, classes=len(spec.labels), pretrained=spec.pretrained)
+    with _failures_explained(spec):
+        network = build(spec.network, classes=len(spec.labels), pretrained=spec.pretrained)
     network.sums_logits = spec.evaluation == "residual"
     spec = _completed(spec, network)
     _require_fit(spec, network, dataset)
     unfinished = checkpoints.folder_of(out)
     begun = _begun(spec, out, unfinished, resume=resume)
     devices = accelerator()
-    with _out_of_memory_explained(spec):
+    if len(dataset.examples(Part.TRAIN)) < devices.num_processes:
+        raise ModellingError(
+            f"{len(dataset.examples(Part.TRAIN))} examples are too few for"
+            f" {devices.num_processes} processes: start fewer, or add frames"
+        )
+    with _failures_explained(spec):
         course = Course(spec, network, dataset, devices=devices, workers=workers, report=report)
         traces, best = _run(course, spec, begun, unfinished, writes=devices.is_main_process)
     if devices.is_main_process:
@@ -158,20 +165,18 @@ def _require_fit(spec: TrainSpec, network: MultiExitNetwork, dataset: Dataset) -
 
 
 @contextmanager
-def _out_of_memory_explained(spec: TrainSpec) -> Iterator[None]:
-    try:
-        yield
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        raise _too_little_memory(spec) from error
-    except RuntimeError as error:
-        # What torch raises for the main memory has no class of its own.
-        if "allocate memory" in str(error) or "not enough memory" in str(error):
-            raise _too_little_memory(spec) from error
-        raise
-
-
-def _too_little_memory(spec: TrainSpec) -> ModellingError:
-    return ModellingError(
+def _failures_explained(spec: TrainSpec) -> Iterator[None]:
+    too_little_memory = (
         f"there is too little memory for {spec.network} with batches of {spec.batch_size}: choose"
         " a smaller --batch-size"
     )
+    try:
+        with too_little_memory_explained(too_little_memory):
+            yield
+    except ValueError as error:
+        if "more than 1 value per channel" in str(error):
+            raise ModellingError(
+                f"{spec.network} normalises over the frames of a batch, of which one is too few:"
+                " choose a --batch-size of 2 or more, or add frames"
+            ) from error
+        raise
