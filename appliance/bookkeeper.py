@@ -20,9 +20,9 @@ QUIET_S = 60.0
 class Bookkeeper:
     """Writes what was charged every half second, and less often where no tenant spends.
 
-    `keep` is handed what is to be written. Everything is called in the executor's thread. The
-    budgets' periods are kept by `clock`, monotonic, so that a change of the wall clock moves
-    none; only what is saved is told by `wall_clock`.
+    `keep` is handed what is to be written. Everything is called in the executor's thread, or once
+    that has ended. The budgets' periods are kept by `clock`, monotonic, so that a change of the
+    wall clock moves none; only what is saved is told by `wall_clock`.
     """
 
     tenancy: Tenancy

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from appliance.demand import Demand
 from appliance.device_budget import DeviceBudget
 from appliance.energy import Energy
 from appliance.pacing import Pacer
@@ -14,11 +15,18 @@ from appliance.policy import Budget, Policy
 HELD_BACK = 0.01
 """The part of a budget that is not planned with: what was just spent is known to within that."""
 
+SURPRISES = 0.015
+"""The part that is reserved for first exits beyond what they are thought to come to."""
+
+EARLY = 0.02
+"""The part of a period by which a paced budget is to be spent before it ends: what is kept for
+requests that then do not come is lost."""
+
+FORGETTING = 0.99995
+"""How much of a dear first exit is remembered with each further request: half after 14,000."""
+
 REFRESH_S = 0.1
 """How old the sums over all tenants may be."""
-
-FEWEST_SECONDS = 1.0
-"""A rate of arrival is taken over no less than this."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,6 +38,8 @@ class Balance:
     left_j: float
     ends_in_s: float
     """When the period ends, and the whole budget is there again."""
+    reserved_j: float = 0.0
+    """What the first exits of requests still to come may cost, which are answered anyway."""
 
     @property
     def remaining(self) -> float:
@@ -37,9 +47,14 @@ class Balance:
         return min(1.0, max(0.0, self.left_j / self.energy_j))
 
     @property
-    def usable_j(self) -> float:
-        """What may still be planned with."""
+    def plannable_j(self) -> float:
+        """What all requests still to come may cost."""
         return self.left_j - HELD_BACK * self.energy_j
+
+    @property
+    def usable_j(self) -> float:
+        """What of that may be spent at once."""
+        return self.plannable_j - self.reserved_j
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,11 +84,18 @@ class _Account:
 
     started_s: float
     spending: _Spending
-    arrivals: int = 0
-    arrivals_before: int = 0
-    seconds_before: float = 0.0
-    """How many requests came in the period before, and how long that was."""
     pacer: Pacer = field(default_factory=Pacer)
+
+
+@dataclass(kw_only=True, slots=True)
+class _Share:
+    """What a tenant has to do with the device's budget in its present period, in joules."""
+
+    spending: _Spending
+    to_come_j: float = 0.0
+    """What is kept for it: what it has not used of its share, as far as that is still to come."""
+    kept_j: float = 0.0
+    """The same, or what its requests still to come will cost at the least where that is more."""
 
 
 @dataclass(kw_only=True)
@@ -81,9 +103,11 @@ class Budgets:
     """Says what may still be spent, by the counters of `energy`. It reads no clock.
 
     A budget is refilled whole when its period ends; the first period begins when the budget is
-    first asked for. The device's budget is shared by `weights`: as the period goes on, what a
-    tenant has not used of its share so far may be used by the others, and what is still to come
-    of it is kept for that tenant.
+    first asked for. Where a spent budget does not turn requests away, their first exits go on
+    costing: as much as those still to come may take is reserved beforehand, so that the budget
+    lasts. The device's budget is shared by `weights`: as the period goes on, what a tenant has
+    not used of its share so far may be used by the others, and what is still to come of it is
+    kept for that tenant.
     """
 
     energy: Energy
@@ -93,8 +117,13 @@ class Budgets:
     _device: DeviceBudget | None = None
     _device_started_s: float = -math.inf
     _device_total: _Spending = field(default_factory=lambda: _Spending(before_j=0.0, counter_j=0.0))
-    _device_spending: dict[str, _Spending] = field(default_factory=dict)
-    _kept_j: dict[str, float] = field(default_factory=dict)
+    _shares: dict[str, _Share] = field(default_factory=dict)
+    _demands: dict[tuple[str, bool], Demand] = field(default_factory=dict)
+    """By tenant, and whether it is for the device's period."""
+    _first_exits_j: dict[str, float] = field(default_factory=dict)
+    """What a request costs each tenant at the least, where it is answered in any case: the most
+    that this was found to be of late. What deep answers hide shows when only first exits are left.
+    """
     _kept_sum_j: float = 0.0
     _kept_at_s: float = -math.inf
 
@@ -120,11 +149,14 @@ class Budgets:
             return None
         account = self._account(policy.tenant, budget, now_s)
         spent_j = account.spending.now_j(self.energy.spent_j(policy.tenant))
+        ends_in_s = account.started_s + budget.per - now_s
+        demand = self._demand(policy.tenant, budget.per, now_s)
         return Balance(
             energy_j=budget.energy,
             per_s=budget.per,
             left_j=budget.energy - spent_j,
-            ends_in_s=account.started_s + budget.per - now_s,
+            ends_in_s=ends_in_s,
+            reserved_j=self._reserve_j(policy.tenant, budget.energy, demand, now_s, ends_in_s),
         )
 
     def of_device(self, policy: Policy, now_s: float) -> Balance | None:
@@ -136,12 +168,20 @@ class Budgets:
         whole = self.whole_device(now_s)
         if whole is None:
             return None
-        kept_for_others_j = self._kept_sum_j - self._kept_j.get(policy.tenant, 0.0)
+        demand = self._demand(policy.tenant, device.per_s, now_s, of_device=True)
+        share = self._shares.get(policy.tenant)
+        room_j = whole.left_j - self._kept_sum_j
+        if share is not None:
+            # Others' first exits may outgrow their shares, but not take away from this one's.
+            room_j = max(room_j + share.kept_j, min(share.to_come_j, whole.left_j))
         return Balance(
             energy_j=device.energy_j,
             per_s=device.per_s,
-            left_j=whole.left_j - kept_for_others_j,
+            left_j=room_j,
             ends_in_s=whole.ends_in_s,
+            reserved_j=self._reserve_j(
+                policy.tenant, device.energy_j, demand, now_s, whole.ends_in_s
+            ),
         )
 
     def whole_device(self, now_s: float) -> Balance | None:
@@ -157,10 +197,17 @@ class Budgets:
             ends_in_s=self._device_started_s + device.per_s - now_s,
         )
 
-    def arrived(self, policy: Policy, now_s: float) -> None:
-        """Counts a request, for what is still to be expected of the period."""
+    def arrived(self, policy: Policy, now_s: float, *, first_exit_j: float = 0.0) -> None:
+        """Counts a request, for what is still to be expected; what its first exit will cost."""
+        rejects = policy.budget is not None and policy.budget.exhausted == "reject"
+        dearest_j = FORGETTING * self._first_exits_j.get(policy.tenant, 0.0)
+        self._first_exits_j[policy.tenant] = 0.0 if rejects else max(first_exit_j, dearest_j)
         if policy.budget is not None:
-            self._account(policy.tenant, policy.budget, now_s).arrivals += 1
+            self._account(policy.tenant, policy.budget, now_s)
+            self._demand(policy.tenant, policy.budget.per, now_s).arrived(now_s)
+        if self._device is not None:
+            per_s = self._device.per_s
+            self._demand(policy.tenant, per_s, now_s, of_device=True).arrived(now_s)
 
     def is_worth(self, policy: Policy, *, gain: float, cost_j: float, now_s: float) -> bool:
         """Whether a deeper exit is worth its joules where a policy asks for pace.
@@ -179,10 +226,11 @@ class Budgets:
         balance = self.balance(policy, now_s)
         account = self._account(policy.tenant, budget, now_s)
         if balance is not None:
-            elapsed_s = max(FEWEST_SECONDS, now_s - account.started_s) + account.seconds_before
-            rate_hz = (account.arrivals + account.arrivals_before) / elapsed_s
-            expected = max(1.0, rate_hz * balance.ends_in_s)
-            account.pacer.follow(energy_j, target_j=max(0.0, balance.usable_j) / expected)
+            demand = self._demand(policy.tenant, budget.per, now_s)
+            ahead_s = max(0.0, balance.ends_in_s - EARLY * balance.per_s)
+            to_come = max(1.0, demand.expected(ahead_s, now_s))
+            target_j = max(0.0, balance.plannable_j) / to_come
+            account.pacer.follow(energy_j, target_j=target_j, to_come=to_come)
 
     def save(self, now_s: float) -> list[Saved]:
         """Everything that must outlast a restart; `started_s` is as `now_s` is."""
@@ -205,9 +253,9 @@ class Budgets:
                     tenant=tenant,
                     of_device=True,
                     started_s=started_s,
-                    spent_j=spending.now_j(self.energy.spent_j(tenant)),
+                    spent_j=share.spending.now_j(self.energy.spent_j(tenant)),
                 )
-                for tenant, spending in self._device_spending.items()
+                for tenant, share in self._shares.items()
             ]
         return saved
 
@@ -221,7 +269,7 @@ class Budgets:
         if saved.tenant is None:
             self._device_started_s, self._device_total = started_s, spending
         elif saved.of_device:
-            self._device_spending[saved.tenant] = spending
+            self._shares[saved.tenant] = _Share(spending=spending)
         else:
             self._accounts[saved.tenant] = _Account(started_s=started_s, spending=spending)
 
@@ -232,12 +280,26 @@ class Budgets:
             account = self._accounts[tenant] = _Account(started_s=now_s, spending=spending)
         periods = math.floor((now_s - account.started_s) / budget.per)
         if periods > 0:
-            account.arrivals_before = account.arrivals
-            account.seconds_before = budget.per * periods
-            account.arrivals = 0
             account.started_s += budget.per * periods
             account.spending = self._nothing_spent(tenant)
         return account
+
+    def _demand(
+        self, tenant: str, span_s: float, now_s: float, *, of_device: bool = False
+    ) -> Demand:
+        demand = self._demands.get((tenant, of_device))
+        if demand is None or demand.span_s != span_s:
+            demand = self._demands[tenant, of_device] = Demand(span_s=span_s, since_s=now_s)
+        return demand
+
+    def _reserve_j(
+        self, tenant: str, budget_j: float, demand: Demand, now_s: float, ahead_s: float
+    ) -> float:
+        """What of a budget is for the first exits of a tenant's requests still to come."""
+        each_j = self._first_exits_j.get(tenant, 0.0)
+        if each_j <= 0.0:
+            return 0.0
+        return SURPRISES * budget_j + each_j * demand.most(ahead_s, now_s)
 
     def _nothing_spent(self, tenant: str) -> _Spending:
         return _Spending(before_j=0.0, counter_j=self.energy.spent_j(tenant))
@@ -253,8 +315,8 @@ class Budgets:
 
     def _begin_device_period(self) -> None:
         self._device_total = _Spending(before_j=0.0, counter_j=self.energy.tenants_j)
-        self._device_spending = {
-            tenant: self._nothing_spent(tenant) for tenant in self._device_spending
+        self._shares = {
+            tenant: _Share(spending=self._nothing_spent(tenant)) for tenant in self._shares
         }
         self._kept_at_s = -math.inf
 
@@ -266,11 +328,17 @@ class Budgets:
         self._kept_at_s = now_s
         weights = self.weights()
         whole = sum(weights.values())
-        to_come = 1.0 - (now_s - self._device_started_s) / device.per_s
-        self._kept_j = {}
+        ends_in_s = self._device_started_s + device.per_s - now_s
+        for tenant in self._shares.keys() - weights.keys():
+            self._shares[tenant].to_come_j = self._shares[tenant].kept_j = 0.0
         for tenant, weight in weights.items():
-            spending = self._device_spending.setdefault(tenant, self._nothing_spent(tenant))
+            share = self._shares.get(tenant)
+            if share is None:
+                share = self._shares[tenant] = _Share(spending=self._nothing_spent(tenant))
             share_j = device.energy_j * weight / whole
-            unspent_j = share_j - spending.now_j(self.energy.spent_j(tenant))
-            self._kept_j[tenant] = max(0.0, min(unspent_j, share_j * to_come))
-        self._kept_sum_j = sum(self._kept_j.values())
+            unspent_j = share_j - share.spending.now_j(self.energy.spent_j(tenant))
+            share.to_come_j = max(0.0, min(unspent_j, share_j * ends_in_s / device.per_s))
+            demand = self._demand(tenant, device.per_s, now_s, of_device=True)
+            first_exits_j = self._first_exits_j.get(tenant, 0.0) * demand.expected(ends_in_s, now_s)
+            share.kept_j = max(share.to_come_j, first_exits_j)
+        self._kept_sum_j = sum(share.kept_j for share in self._shares.values())

@@ -52,6 +52,8 @@ class StageRun:
     modelled_j: float | None
     started_s: float
     ended_s: float
+    begins: bool = False
+    """Whether a request begins with it: what that costs beside its stages is charged to it."""
     settled: float = 0.0
     """The fraction of it that is charged for good."""
     measured: float = 0.0
@@ -78,23 +80,65 @@ class Spent:
 
 
 @dataclass(kw_only=True, slots=True)
-class _Calibration:
+class _Sums:
     """Sums over the recent past, older ones counting less and less."""
 
     measured_j: float = 0.0
     modelled_j: float = 0.0
+    requests: float = 0.0
     slices: int = 0
 
-    def take(self, measured_j: float, modelled_j: float, slice_s: float) -> None:
+    def take(
+        self, measured_j: float, modelled_j: float, requests: float, *, slice_s: float
+    ) -> None:
         keep = math.exp(-slice_s / CALIBRATION_TIME_S)
         self.measured_j = self.measured_j * keep + measured_j
         self.modelled_j = self.modelled_j * keep + modelled_j
+        self.requests = self.requests * keep + requests
         self.slices += 1
 
     def ratio(self) -> float | None:
         if self.slices < FEWEST_SLICES or self.modelled_j <= 0.0:
             return None
         return self.measured_j / self.modelled_j
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cost:
+    """What a stage costs here: its profiled energy times `ratio`, a request's first one more."""
+
+    ratio: float
+    request_j: float = 0.0
+    """What a request takes beside its stages: to be received, decoded and answered."""
+
+    def of(self, modelled_j: float, *, begins: bool) -> float:
+        return modelled_j * self.ratio + (self.request_j if begins else 0.0)
+
+
+AS_PROFILED = Cost(ratio=1.0)
+
+
+@dataclass(kw_only=True, slots=True)
+class _Calibration:
+    """What was measured beside one engine's profile, in service and in exercise without requests.
+
+    Stages alone are seen in exercise. What requests take beyond that is a cost of each, whichever
+    exit answers it: were it spread over stages, first exits would be thought too cheap.
+    """
+
+    exercise: _Sums = field(default_factory=_Sums)
+    service: _Sums = field(default_factory=_Sums)
+
+    def cost(self) -> Cost | None:
+        """None before enough was seen."""
+        alone, served = self.exercise.ratio(), self.service.ratio()
+        if alone is None or served is None or self.service.requests <= 0.0:
+            ratio = served if served is not None else alone
+            return None if ratio is None else Cost(ratio=ratio)
+        beyond_j = self.service.measured_j - alone * self.service.modelled_j
+        if beyond_j <= 0.0:
+            return Cost(ratio=served)
+        return Cost(ratio=alone, request_j=beyond_j / self.service.requests)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +178,7 @@ class Energy:
 
     def ran(self, run: StageRun) -> None:
         """Takes in a run that has ended."""
-        ratio = self._ratio(run.engine)
-        run.estimated_j = (run.modelled_j or 0.0) * (1.0 if ratio is None else ratio)
+        run.estimated_j = self.cost(run.engine).of(run.modelled_j or 0.0, begins=run.begins)
         self._pending(run, run.estimated_j)
         self._open.append(run)
         if self._last is None:
@@ -164,14 +207,13 @@ class Energy:
         if self._last is None:
             self._settle_modelled(math.inf)
 
-    def ratio(self, engine: str) -> float:
-        """By how much the profiled energies of an engine are to be multiplied now."""
-        ratio = self._ratio(engine)
-        return 1.0 if ratio is None else ratio
+    def cost(self, engine: str) -> Cost:
+        """What stages of an engine cost now, as far as it was measured."""
+        return self._cost(engine) or AS_PROFILED
 
     def lacks_calibration(self, engine: str) -> bool:
         """Whether a meter that knows the idle machine has not seen enough of an engine yet."""
-        return self.idle_w is not None and self._calibrations[engine].ratio() is None
+        return self.idle_w is not None and self._calibrations[engine].cost() is None
 
     def of(self, runs: Iterable[StageRun]) -> tuple[float | None, EnergySource]:
         """What some runs of one engine have cost so far in joules, and how that is known.
@@ -184,11 +226,11 @@ class Energy:
             if run.modelled_j is None and run.measured < MEASURED_SHARE:
                 return None, EnergySource.MODELLED
             rest = 1.0 - run.settled
-            ratio = self._ratio(run.engine)
-            if ratio is not None:
+            cost = self._cost(run.engine)
+            if cost is not None:
                 source = EnergySource.CALIBRATED
             total_j += run.settled_j
-            total_j += rest * (run.modelled_j or 0.0) * (1.0 if ratio is None else ratio)
+            total_j += rest * (cost or AS_PROFILED).of(run.modelled_j or 0.0, begins=run.begins)
             run_weight = run.modelled_j or run.ended_s - run.started_s
             weight += run_weight
             measured += run.measured * run_weight
@@ -216,8 +258,8 @@ class Energy:
         unwritten, self._unwritten = dict(self._unwritten), defaultdict(Spent)
         return unwritten
 
-    def _ratio(self, engine: str) -> float | None:
-        return None if self._last is None else self._calibrations[engine].ratio()
+    def _cost(self, engine: str) -> Cost | None:
+        return None if self._last is None else self._calibrations[engine].cost()
 
     def _settle_measured(self, start_s: float, end: _Sample, energy_j: float) -> None:
         slice_s = end.time_s - start_s
@@ -240,23 +282,40 @@ class Energy:
 
     def _split(self, shares: list[tuple[StageRun, float]], above_j: float, slice_s: float) -> None:
         """Splits what lies above the baseline of a slice among the runs in it."""
-        weights = [share * (run.modelled_j or 0.0) for run, share in shares]
+        weights = [share * self._weight_j(run) for run, share in shares]
         if not any(weights):
             weights = [share * (run.ended_s - run.started_s) for run, share in shares]
         whole = math.fsum(weights)
         rest_j = above_j
-        by_engine: defaultdict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
+        measured_j: defaultdict[str, float] = defaultdict(float)
         for (run, share), weight in zip(shares, weights, strict=True):
             share_j = above_j * weight / whole if whole > 0.0 else 0.0
             rest_j -= share_j
             self._settle(run, share, share_j, measured=True)
-            sums = by_engine[run.engine]
-            sums[0] += share_j
-            sums[1] += share * (run.modelled_j or 0.0)
+            measured_j[run.engine] += share_j
         # All of it where nothing ran; else what rounding leaves, so that the accounts add up.
         self._charge(UNATTRIBUTED, measured_j=rest_j)
-        for engine, (measured_j, modelled_j) in by_engine.items():
-            self._calibrations[engine].take(measured_j, modelled_j, slice_s)
+        for engine, joules in measured_j.items():
+            self._calibrate(engine, joules, shares, slice_s)
+
+    def _weight_j(self, run: StageRun) -> float:
+        """A run's part beside others, in its profile's joules: engines are not told apart here."""
+        cost = self.cost(run.engine)
+        modelled_j = run.modelled_j or 0.0
+        return (
+            modelled_j if cost.ratio <= 0.0 else cost.of(modelled_j, begins=run.begins) / cost.ratio
+        )
+
+    def _calibrate(
+        self, engine: str, measured_j: float, shares: list[tuple[StageRun, float]], slice_s: float
+    ) -> None:
+        calibration = self._calibrations[engine]
+        serves = any(run.tenant is not None for run, _ in shares)
+        sums = calibration.service if serves else calibration.exercise
+        own = [(run, share) for run, share in shares if run.engine == engine]
+        modelled_j = sum(share * (run.modelled_j or 0.0) for run, share in own)
+        requests = sum(share for run, share in own if run.begins)
+        sums.take(measured_j, modelled_j, requests, slice_s=slice_s)
 
     def _settle_modelled(self, until_s: float) -> None:
         """Charges what no slice has covered up to a moment by the profiles."""

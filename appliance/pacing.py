@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-STEP = 0.05
-"""How far one answer moves the price, where it cost twice what it might."""
+SMALLEST_STEP, GREATEST_STEP = 0.1, 0.5
+"""How far one answer moves the price, where it cost twice what it might: the fewer are still to
+come, the further. Between these it is one over the square root of their number, as in the
+analyses."""
 
 MOST_OVER = 3.0
 RANGE = 1e4
@@ -35,10 +37,14 @@ class Pacer:
             self.price = self._first_price = gain / cost_j
         return self.price is None or gain >= self.price * cost_j
 
-    def follow(self, spent_j: float, *, target_j: float) -> None:
-        """Moves the price after an answer, by what it cost and what it might have."""
+    def follow(self, spent_j: float, *, target_j: float, to_come: float) -> None:
+        """Moves the price after an answer, by what it cost and what it might have.
+
+        `to_come` is how many more are expected to be paid from the same budget.
+        """
         if self.price is None:
             return
         over = MOST_OVER if target_j <= 0.0 else min(MOST_OVER, spent_j / target_j - 1.0)
-        moved = self.price * math.exp(STEP * over)
+        step = min(GREATEST_STEP, max(SMALLEST_STEP, 1.0 / math.sqrt(max(1.0, to_come))))
+        moved = self.price * math.exp(step * over)
         self.price = min(max(moved, self._first_price / RANGE), self._first_price * RANGE)

@@ -177,6 +177,7 @@ class Service:
             parts.callback(self._gateway.close)
             parts.enter_context(self._store)
             self._restore_budgets()
+            parts.callback(self._bookkeeper.write)
             parts.enter_context(self._loop)
             parts.enter_context(self._sampler)
             self._wait_for_idle_baseline()

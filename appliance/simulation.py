@@ -40,6 +40,9 @@ class SimulatedRequest:
     expires_s: float | None = None
 
 
+def _nothing(_now_s: float) -> None: ...
+
+
 class SimulatedBackend:
     """Stages that take their time on the simulated clock, and answer what comes with the frame."""
 
@@ -77,7 +80,8 @@ class SimulatedBackend:
 class Simulation:
     """Runs requests through the same dispatcher, executor and adaptation as the live appliance.
 
-    `finished` and `rejected` are called with what becomes of each task.
+    `finished` and `rejected` are called with what becomes of each task, `between_stages` with the
+    time before anything is decided: what a meter saw meanwhile is told to `tenancy` there.
     """
 
     def __init__(
@@ -86,11 +90,13 @@ class Simulation:
         finished: Callable[[Task], None],
         rejected: Callable[[Task, Code, str], None],
         tenancy: Tenancy | None = None,
+        between_stages: Callable[[float], None] = _nothing,
     ) -> None:
         self.now_s = 0.0
         self.tenancy = Tenancy() if tenancy is None else tenancy
         self._executor = Executor(self._clock, self.tenancy)
         self._rejected = rejected
+        self._between_stages = between_stages
         self._dispatcher = Dispatcher(
             executor=self._executor,
             clock=self._clock,
@@ -116,6 +122,7 @@ class Simulation:
         coming = iter(requests)
         following = next(coming, None)
         while following is not None or len(self._dispatcher.scheduler):
+            self._between_stages(self.now_s)
             while following is not None and following.at_s <= self.now_s:
                 self._submit(following)
                 following = next(coming, None)

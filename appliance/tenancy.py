@@ -46,7 +46,8 @@ class Tenancy:
     def arrived(self, task: Task, now_s: float) -> None:
         """Notes that a request came for a tenant with a policy."""
         self._activities[task.request.tenant].arrived(now_s)
-        self.budgets.arrived(task.plan.policy, now_s)
+        first_j = self.stage_energies_j(task.plan.engine)[0] or 0.0
+        self.budgets.arrived(task.plan.policy, now_s, first_exit_j=first_j)
 
     def charge(self, task: Task, stage: int, started_s: float, ended_s: float) -> None:
         """Charges a task for a stage that has run for it alone."""
@@ -57,6 +58,7 @@ class Tenancy:
             modelled_j=engine.stages[stage].energy_j,
             started_s=started_s,
             ended_s=ended_s,
+            begins=stage == 0,
         )
         task.runs.append(run)
         self.energy.ran(run)
@@ -89,20 +91,36 @@ class Tenancy:
 
     def stage_energies_j(self, engine: Engine) -> list[float | None]:
         """What each stage costs here and now, by the profile and what was lately measured."""
-        ratio = self.energy.ratio(engine.name)
-        return [None if s.energy_j is None else s.energy_j * ratio for s in engine.stages]
+        cost = self.energy.cost(engine.name)
+        return [
+            None if stage.energy_j is None else cost.of(stage.energy_j, begins=number == 0)
+            for number, stage in enumerate(engine.stages)
+        ]
 
     def shortage(self, plan: Plan, now_s: float) -> Balance | None:
         """The budget that has no room for one more task, where that is to be rejected.
 
-        None where it may start; so it always may where its tenant is to be degraded instead.
+        None where it may start; so it always may where its tenant is to be degraded instead. What
+        it took to receive a task that is rejected is charged to nobody.
         """
         policy = plan.policy
         if policy.budget is None or policy.budget.exhausted != "reject":
             return None
         balance = self.budgets.balance(policy, now_s)
         first_j = self.stage_energies_j(plan.engine)[0] or 0.0
-        return balance if balance is not None and balance.usable_j < first_j else None
+        if balance is None or balance.usable_j >= first_j:
+            return None
+        self.energy.ran(
+            StageRun(
+                tenant=None,
+                engine=plan.engine.name,
+                modelled_j=None,
+                started_s=now_s,
+                ended_s=now_s,
+                begins=True,
+            )
+        )
+        return balance
 
     def budget_stop(
         self,

@@ -21,6 +21,8 @@ NAMES = (
     "decision",
     "throughput",
     "drift",
+    "metering",
+    "budget",
 )
 PAGE = Path("docs/benchmarks.md")
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"

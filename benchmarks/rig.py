@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from subprocess import PIPE, Popen
@@ -28,18 +28,28 @@ WAIT_S = 20.0
 
 @contextmanager
 def running_appliance(
-    broker: Mosquitto, folder: Path, *, engines: Path, policies: dict[str, str]
+    broker: Mosquitto,
+    folder: Path,
+    *,
+    engines: Path,
+    policies: Mapping[str, str],
+    settings: Mapping[str, str] | None = None,
 ) -> Iterator[Appliance]:
-    """`delen serve` online, with the policies (by tenant) in force."""
+    """`delen serve` online, with the policies (by tenant) in force and further settings.
+
+    Without any, energy is modelled, so that no meter's work is in what is measured.
+    """
     (folder / "conditions").mkdir()
-    settings = {
+    values = {
         "MQTT_HOST": broker.host,
         "MQTT_PORT": str(broker.port),
         "ENGINES": str(engines.resolve()),
         "THREADS": "1",
+        "METER": "modelled",
+        **(settings or {}),
     }
     address = BrokerAddress(host=broker.host, port=broker.port)
-    with Appliance(NAME, folder=folder, settings=settings) as appliance, Client(address) as client:
+    with Appliance(NAME, folder=folder, settings=values) as appliance, Client(address) as client:
         for tenant, policy in policies.items():
             _push(client, tenant, policy, appliance)
         yield appliance

@@ -103,6 +103,80 @@ def test_budgets_outlast_a_restart_and_a_clock_that_went_back() -> None:
     assert went_back.left_j(policy, -940.0) == 10.0
 
 
+# What is reserved for first exits.
+
+FIRST_J, WHOLE_J = 1.0, 5.0
+
+
+def served(
+    household: Household, policies: Mapping[str, Policy], moments: list[tuple[float, str]]
+) -> dict[str, float]:
+    """Answers every request from the last exit where the budget allows it, else from the first."""
+    spent_j = dict.fromkeys(policies, 0.0)
+    for now_s, tenant in moments:
+        policy = policies[tenant]
+        household.budgets.arrived(policy, now_s, first_exit_j=FIRST_J)
+        household.spend(tenant, FIRST_J, now_s)
+        balance = household.budgets.balance(policy, now_s)
+        assert balance is not None
+        deeper_j = WHOLE_J - FIRST_J if balance.usable_j >= WHOLE_J - FIRST_J else 0.0
+        household.spend(tenant, deeper_j, now_s)
+        spent_j[tenant] += FIRST_J + deeper_j
+    return spent_j
+
+
+def poisson(tenant: str, rate_hz: float, chance: random.Random) -> list[tuple[float, str]]:
+    moments, now_s = [], 0.0
+    while (now_s := now_s + chance.expovariate(rate_hz)) < 3600.0:
+        moments.append((now_s, tenant))
+    return moments
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.floats(0.3, 2.0), st.floats(1.5, 4.0), st.integers(0, 2**32))
+def test_a_budget_lasts_for_the_first_exits_and_is_used_up(
+    rate_hz: float, each_j: float, seed: int
+) -> None:
+    chance = random.Random(seed)
+    budget_j = each_j * rate_hz * 3600.0
+    policy = a_policy(budget=f"{{energy: {budget_j!r}, per: 1h}}")
+    household = Household()
+    household.left_j(policy, 0.0)
+
+    spent_j = served(household, {"gate": policy}, poisson("gate", rate_hz, chance))["gate"]
+
+    assert 0.95 * budget_j <= spent_j <= budget_j
+
+
+@settings(max_examples=5, deadline=None)
+@given(st.integers(0, 2**32))
+def test_the_device_s_budget_lasts_for_everybody_s_first_exits(seed: int) -> None:
+    chance = random.Random(seed)
+    household = Household(weights={"gate": 3.0, "meter": 1.0})
+    energy_j = 2.0 * 2.3 * 3600.0
+    household.budgets.set_device(DeviceBudget(energy_j=energy_j, per_s=3600.0))
+    policies = {tenant: an_unlimited(tenant) for tenant in household.weights}
+    moments = sorted(poisson("gate", 0.5, chance) + poisson("meter", 1.5, chance))
+
+    spent_j = served(household, policies, moments)
+
+    assert 0.93 * energy_j <= sum(spent_j.values()) <= energy_j
+    # The gate may spend three quarters, and has no more than so much to do.
+    assert spent_j["gate"] >= 0.9 * min(0.75 * energy_j, WHOLE_J * 0.5 * 3600.0)
+
+
+def test_a_tenant_that_is_turned_away_when_its_budget_is_spent_reserves_nothing() -> None:
+    household = Household()
+    policy = a_policy(budget="{energy: 10J, per: 60s, exhausted: reject}")
+    for number in range(50):
+        household.budgets.arrived(policy, number * 1.0, first_exit_j=1.0)
+
+    balance = household.budgets.balance(policy, 50.0)
+
+    assert balance is not None
+    assert balance.reserved_j == 0.0
+
+
 # The device's budget.
 
 
@@ -215,7 +289,7 @@ def test_the_price_settles_where_answers_cost_what_they_may() -> None:
         cost_j = 1.0
         deeper = pacer.is_worth(chance.random(), 1.0)
         cost_j += 1.0 if deeper else 0.0
-        pacer.follow(cost_j, target_j=1.3)
+        pacer.follow(cost_j, target_j=1.3, to_come=10_000)
         if number >= 10_000:
             spent_j += cost_j
 
@@ -226,9 +300,9 @@ def test_with_plenty_everything_is_worth_it_and_with_nothing_hardly_anything() -
     rich, poor = Pacer(), Pacer()
     for _ in range(2_000):
         rich.is_worth(0.5, 1.0)
-        rich.follow(2.0, target_j=100.0)
+        rich.follow(2.0, target_j=100.0, to_come=100)
         poor.is_worth(0.5, 1.0)
-        poor.follow(1.0, target_j=0.0)
+        poor.follow(1.0, target_j=0.0, to_come=100)
 
     assert rich.is_worth(0.001, 1.0)
     assert not poor.is_worth(1.0, 1.0)

@@ -22,9 +22,15 @@ def a_run(
     tenant: str | None = "gate",
     modelled_j: float | None = 0.01,
     engine: str = "net",
+    begins: bool = False,
 ) -> StageRun:
     return StageRun(
-        tenant=tenant, engine=engine, modelled_j=modelled_j, started_s=started_s, ended_s=ended_s
+        tenant=tenant,
+        engine=engine,
+        modelled_j=modelled_j,
+        started_s=started_s,
+        ended_s=ended_s,
+        begins=begins,
     )
 
 
@@ -138,7 +144,7 @@ def test_a_request_costs_its_profile_scaled_by_what_is_lately_measured() -> None
 
     assert source is EnergySource.CALIBRATED
     assert joules == pytest.approx(0.2)
-    assert metered.energy.ratio("net") == pytest.approx(20.0)
+    assert metered.energy.cost("net").ratio == pytest.approx(20.0)
 
 
 def test_the_ratio_follows_what_the_machine_does_now() -> None:
@@ -148,7 +154,7 @@ def test_the_ratio_follows_what_the_machine_does_now() -> None:
     for _ in range(600):
         metered.work(watts=5.0)
 
-    assert metered.energy.ratio("net") == pytest.approx(10.0, rel=0.02)
+    assert metered.energy.cost("net").ratio == pytest.approx(10.0, rel=0.02)
 
 
 def test_a_request_that_the_meter_has_seen_is_measured() -> None:
@@ -224,6 +230,64 @@ def test_a_stage_without_a_profile_is_charged_what_the_meter_saw() -> None:
     assert source is EnergySource.MEASURED
 
 
+class Served(Metered):
+    """One whose stages draw 10 W for their time, and whose requests take 0.1 J beside them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._last_w = 4.0
+        for _ in range(20):
+            self.slice(stages=4, requests=0, tenant=None)
+
+    def slice(self, *, stages: int, requests: int, tenant: str | None = "gate") -> None:
+        for number in range(stages):
+            started_s = self.now_s + 0.01 + number * 0.01
+            run = a_run(started_s, started_s + 0.01, tenant=tenant, begins=number < requests)
+            self.energy.ran(run)
+        joules = 0.4 + stages * 0.1 + requests * 0.1
+        # The trapezoid over the slice is to have that area.
+        self._last_w = 2.0 * joules / 0.1 - self._last_w
+        self.sample(self._last_w)
+
+
+def test_what_a_request_takes_beside_its_stages_is_told_apart_from_them() -> None:
+    served = Served()
+    for _ in range(100):
+        served.slice(stages=4, requests=1)
+
+    cost = served.energy.cost("net")
+
+    assert cost.ratio == pytest.approx(10.0, rel=0.05)
+    assert cost.request_j == pytest.approx(0.1, rel=0.2)
+
+
+def test_a_first_exit_is_known_to_be_dear_while_all_answers_are_deep() -> None:
+    served = Served()
+    for _ in range(100):
+        served.slice(stages=4, requests=1)
+    first = a_run(served.now_s, served.now_s + 0.001, begins=True)
+    served.energy.ran(first)
+
+    joules, _ = served.energy.of([first])
+
+    assert joules == pytest.approx(0.2, rel=0.15)
+
+
+def test_a_request_that_is_received_for_nothing_is_charged_to_nobody() -> None:
+    served = Served()
+    for _ in range(100):
+        served.slice(stages=4, requests=1)
+    before_j = served.energy.spent_j("gate")
+    lost_j = served.energy.spent[UNATTRIBUTED].measured_j
+    now_s = served.now_s + 0.05
+    served.energy.ran(a_run(now_s, now_s, tenant=None, modelled_j=None, begins=True))
+    served.slice(stages=4, requests=0)
+
+    # Of the slice 0.5 J are shared, by weights of 4 times 0.1 and once 0.1.
+    assert served.energy.spent_j("gate") - before_j == pytest.approx(0.32, rel=0.1)
+    assert served.energy.spent[UNATTRIBUTED].measured_j - lost_j == pytest.approx(0.08, rel=0.3)
+
+
 def test_what_is_not_written_yet_is_handed_out_once() -> None:
     metered = Metered()
     metered.work()
@@ -241,6 +305,7 @@ runs = st.lists(
         st.sampled_from(["gate", "meter", None]),
         st.none() | st.floats(0.0, 2.0),
         st.sampled_from(["net", "other"]),
+        st.booleans(),  # whether a request begins with it
     ),
     max_size=40,
 )
@@ -256,7 +321,7 @@ curve = st.lists(
 
 def _played(
     energy: Energy,
-    schedule: Sequence[tuple[float, float, str | None, float | None, str]],
+    schedule: Sequence[tuple[float, float, str | None, float | None, str, bool]],
     samples: Sequence[tuple[float, float, tuple[str, ...]]],
     *,
     held_up: bool,
@@ -267,10 +332,12 @@ def _played(
     executor's thread does.
     """
     told, now_s = list[StageRun](), 0.0
-    for pause_s, duration_s, tenant, modelled_j, engine in schedule:
+    for pause_s, duration_s, tenant, modelled_j, engine, begins in schedule:
         start_s = now_s + pause_s
         now_s = start_s + duration_s
-        told.append(a_run(start_s, now_s, tenant=tenant, modelled_j=modelled_j, engine=engine))
+        run = a_run(start_s, now_s, tenant=tenant, modelled_j=modelled_j, engine=engine)
+        run.begins = begins
+        told.append(run)
     events: list[tuple[float, int, object]] = [(run.ended_s, 0, run) for run in told]
     time_s, before, integral_j = 0.0, None, 0.0
     for after_s, watts, rails in samples:
@@ -292,7 +359,7 @@ def _played(
 
 @given(runs, curve, st.booleans())
 def test_the_accounts_add_up_to_what_the_meter_saw_for_every_schedule_and_curve(
-    schedule: list[tuple[float, float, str | None, float | None, str]],
+    schedule: list[tuple[float, float, str | None, float | None, str, bool]],
     samples: list[tuple[float, float, tuple[str, ...]]],
     held_up: bool,  # noqa: FBT001
 ) -> None:

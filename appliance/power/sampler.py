@@ -100,6 +100,9 @@ class Sampler:
                 self._read(self._search)
             except MeterError as error:
                 self._complain(str(error))
+            except Exception as error:  # noqa: BLE001 - a library of others may raise anything
+                _log.exception("the meter failed in a way of its own")
+                self._complain(f"the meter failed: {error!r}")
             if time.monotonic() - started_s > LONG_ENOUGH_S:
                 pause_s = FIRST_PAUSE_S
             self._stopping.wait(pause_s)

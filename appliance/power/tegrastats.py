@@ -15,12 +15,11 @@ from typing import IO
 
 from appliance.errors import MeterError
 from appliance.power.protocol import STALL_S, Reading
-from appliance.power.tegrastats_line import parse_line
+from appliance.power.tegrastats_line import MAX_CHARACTERS, parse_line
 
 START_TIMEOUT_S = 5.0
 """How long the first line may take."""
 
-_LONGEST_LINE_BYTES = 64 * 1024
 _CHUNK_BYTES = 64 * 1024
 _LOOK_UP_S = 0.25
 
@@ -84,7 +83,7 @@ class Tegrastats:
             if not chunk:
                 raise MeterError(f"it ended, {_exit(child)}: {complaint}")
             *lines, rest = (rest + chunk).split(b"\n")
-            if len(rest) > _LONGEST_LINE_BYTES:
+            if len(rest) > MAX_CHARACTERS:
                 raise MeterError("it printed a line without an end")
             newest = None
             for line in lines:

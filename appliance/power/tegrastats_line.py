@@ -17,16 +17,23 @@ NOT_CONNECTED = "NC"
 MAX_PLAUSIBLE_W = 10_000.0
 """No board takes more; a line that says so is none."""
 
+MAX_CHARACTERS = 8 * 1024
+"""Lines have some hundreds; what is much longer is not searched through."""
+
+_NUMBER = r"-?\d{1,15}"
+_CELSIUS = r"-?\d{1,4}(?:\.\d{1,15})?"
 _TEMPERATURE = re.compile(
-    r"(?<!\S)(?P<name>[^\s@\[\]]+)@(?P<celsius>-?\d+(?:\.\d+)?)C(?:/-?\d+(?:\.\d+)?C)?(?!\S)"
+    rf"(?<!\S)(?P<name>[^\s@\[\]]+)@(?P<celsius>{_CELSIUS})C(?:/{_CELSIUS}C)?(?!\S)", re.ASCII
 )
-_VALUE = r"-?\d+(?:mW)?(?:/-?\d+(?:mW)?){0,2}"
-_RAIL = re.compile(rf"(?P<name>[A-Za-z][\w.-]*) (?P<value>{_VALUE})(?!\S)")
-_RAILS = re.compile(rf"(?:[A-Za-z][\w.-]* {_VALUE}(?:\s+|$))+")
+_VALUE = rf"{_NUMBER}(?:mW)?(?:/{_NUMBER}(?:mW)?){{0,2}}"
+_RAIL = re.compile(rf"(?P<name>[A-Za-z][\w.-]*) (?P<value>{_VALUE})(?!\S)", re.ASCII)
+_RAILS = re.compile(rf"(?:[A-Za-z][\w.-]* {_VALUE}(?:\s+|$))+", re.ASCII)
 _MARKED_RAILS = re.compile(
-    r"(?<!\S)(?:(?!I?RAM |SWAP )[A-Za-z][\w.-]* -?\d+(?:mW|(?=/))(?:/\S+)?(?:\s+|$))+\Z"
+    rf"(?<!\S)(?:(?!I?RAM |SWAP )[A-Za-z][\w.-]* {_NUMBER}(?:mW|(?=/))(?:/\S+)?(?:\s+|$))+\Z",
+    re.ASCII,
 )
-_DIGITS = re.compile(r"-?\d+")
+_MEMORY = re.compile(r"(?<!\S)RAM \d+/\d+MB ", re.ASCII)
+_DIGITS = re.compile(r"-?\d+", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,6 +57,8 @@ def parse_line(text: str) -> Line:
     peak) in mW, of which the first counts. Every rail of a line has the same form: one that
     differs was cut off.
     """
+    if len(text) > MAX_CHARACTERS:
+        raise MeterError("it is far too long for a line of tegrastats")
     temperatures = list(_TEMPERATURE.finditer(text))
     rails_w = _rails_w(_rails_part(text, temperatures))
     return Line(
@@ -67,8 +76,9 @@ def _rails_part(text: str, temperatures: list[re.Match[str]]) -> str:
     if temperatures:
         return text[temperatures[-1].end() :].strip()
     # With nothing to stand after, a rail must show itself by unit or average: `APE 25` is none.
+    # And what does not begin as every line does may begin within a rail's name.
     match = _MARKED_RAILS.search(text.strip())
-    return "" if match is None else match[0]
+    return "" if match is None or _MEMORY.search(text[: match.start()]) is None else match[0]
 
 
 def _rails_w(part: str) -> dict[str, float]:

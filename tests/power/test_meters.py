@@ -206,6 +206,22 @@ def test_jtop_gives_rails_and_total_and_its_silence_is_an_error(
         next(readings)
 
 
+def test_whatever_a_library_raises_the_thread_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Broken(StandInJtop):
+        def ok(self) -> bool:
+            raise AttributeError("no such thing in this version")
+
+    library = types.SimpleNamespace(jtop=Broken, JtopException=RuntimeError)
+    monkeypatch.setitem(sys.modules, "jtop", library)
+
+    with Sampler("jtop", options=options(tmp_path), deliver=lambda _reading: None) as sampler:
+        wait_until(lambda: "no such thing" in (sampler.status().failure or ""))
+
+        assert sampler.status().name == "modelled"
+
+
 def test_the_real_nvml_library_says_what_is_missing_where_there_is_no_driver() -> None:
     if Path("/dev/nvidiactl").exists():
         pytest.skip("this machine has a driver")

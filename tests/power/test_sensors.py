@@ -60,6 +60,25 @@ def test_a_reading_is_new_each_time_and_may_be_negative(tmp_path: Path) -> None:
     assert reading.rails_w["VDD_IN"] == pytest.approx(-0.040256)
 
 
+def test_a_board_with_two_sensors_and_no_input_rail_adds_up_what_is_connected(
+    tmp_path: Path,
+) -> None:
+    rails = {"1-0040": ("VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0"),
+             "1-0041": ("NC", "VDDQ_VDD2_1V8AO", "NC")}  # fmt: skip
+    for number, (address, names) in enumerate(rails.items()):
+        folder = f"bus/i2c/drivers/ina3221/{address}/hwmon/hwmon{number}"
+        for channel, name in enumerate(names, start=1):
+            write(tmp_path, {f"{folder}/in{channel}_label": name})
+            write(tmp_path, {f"{folder}/in{channel}_input": 5000})
+            write(tmp_path, {f"{folder}/curr{channel}_input": 200})
+
+    with open_power_monitors(tmp_path) as monitors:
+        reading = monitors.read()
+
+    assert reading.total_of == ("VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0", "VDDQ_VDD2_1V8AO")
+    assert reading.total_w == pytest.approx(4.0)
+
+
 def test_jetpack_4_shows_its_rails_as_iio_devices(tmp_path: Path) -> None:
     folder = "bus/i2c/drivers/ina3221x/6-0040/iio:device0"
     write(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.errors import MeterError
 from appliance.power.tegrastats_line import Line, parse_line, read_log
-from tests.power.lines import AGX_ORIN, ALL, NANO, ORIN_NANO, THOR, XAVIER
+from tests.power.lines import AGX_ORIN, ALL, NANO, ORIN_NANO, THOR, TX2, XAVIER
 
 
 def test_a_nano_tells_of_its_input_without_date_or_unit() -> None:
@@ -55,6 +57,57 @@ def test_rails_that_are_not_connected_are_none_and_a_peak_is_passed_by() -> None
 
     assert list(line.rails_w) == ["VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0", "VDDQ_VDD2_1V8AO"]
     assert line.total_w == pytest.approx(3.205 + 0.801 + 4.535 + 0.604)
+
+
+def test_the_input_of_a_tx2_stands_among_its_rails() -> None:
+    line = parse_line(TX2)
+
+    assert (line.total_of, line.total_w) == (("VDD_IN",), 2.713)
+    assert len(line.rails_w) == 6
+
+
+@pytest.mark.parametrize("whole", ALL)
+@pytest.mark.parametrize("end", ["\r\n", " \n", "\n"])
+def test_a_line_is_the_same_whatever_it_ends_with(whole: str, end: str) -> None:
+    ((_, line),) = read_log([whole + end])
+
+    assert line == parse_line(whole)
+
+
+@pytest.mark.parametrize("whole", ALL)
+@given(chance=st.randoms(use_true_random=False))
+def test_what_another_program_prints_into_a_line_never_changes_a_value(
+    whole: str, chance: random.Random
+) -> None:
+    place = chance.randrange(len(whole) + 1)
+    stray = chance.choice(["\0", "nvpmodel: Warnung\n", "\ufeff", "電力", "sh: 1: not found\n"])
+    mixed = whole[:place] + stray + whole[place:]
+
+    for _, line in read_log(part + "\n" for part in mixed.split("\n")):
+        if isinstance(line, Line):
+            known = {**parse_line(whole).rails_w, **_cut_values(whole, place)}
+            assert line.rails_w.items() <= known.items()
+
+
+def _cut_values(whole: str, place: int) -> dict[str, float]:
+    """What the rail that was cut through says in its first part, where that looks whole."""
+    try:
+        return parse_line(whole[:place]).rails_w
+    except MeterError:
+        return {}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "cpu@50C VDD_IN " + "9" * 5_000,
+        "A 1mW " * 100_000,
+        "cpu@50C VDD_IN ٤٦٨٣mW/٤٦٨٣mW",
+    ],
+)
+def test_numbers_and_lines_beyond_all_measure_are_turned_away(text: str) -> None:
+    with pytest.raises(MeterError):
+        parse_line(text)
 
 
 @pytest.mark.parametrize("whole", ALL)
