@@ -21,6 +21,7 @@ NAMES = (
     "decision",
     "throughput",
     "drift",
+    "peers",
 )
 PAGE = Path("docs/benchmarks.md")
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
