@@ -153,7 +153,7 @@ def test_the_server_searches_for_its_rate_and_tables_are_for_people(
     assert outcome.exit_code == 0, outcome.output
     assert "server: highest rate that keeps the bound: " in outcome.stdout
     assert "not to be believed: " in outcome.stdout
-    assert "within: gate 40 ms" in outcome.stdout
+    assert "in time is within: gate 40 ms" in outcome.stdout
     assert "server: searching, " in outcome.stderr
 
 

@@ -21,8 +21,8 @@ def print_measured(measured: Sequence[Measured], bounds_s: Mapping[str, float]) 
     for one in measured:
         console.print(_line(one), markup=False, soft_wrap=True)
         table = Table(
-            "tenant", "p50 ms", "p90 ms", "p99 ms", "in time", "goodput/s", "right", "mJ",
-            "rejected", box=SIMPLE, pad_edge=False,
+            "tenant", "p50 ms", "p90 ms", "p99 ms", "in time", "goodput", "right", "mJ", "rejected",
+            box=SIMPLE, pad_edge=False, padding=(0, 1, 0, 0),
         )  # fmt: skip
         for tenant, figures in one.finding.tenants.items():
             table.add_row(tenant, *_cells(figures))
@@ -31,13 +31,16 @@ def print_measured(measured: Sequence[Measured], bounds_s: Mapping[str, float]) 
         f"{tenant} {format_quantity(bound_s, Dimension.TIME)}"
         for tenant, bound_s in bounds_s.items()
     )
-    console.print(f"in time, within: {bounds}; offline, whenever", markup=False)
+    console.print(f"in time is within: {bounds}; offline, whenever", markup=False)
+    console.print("goodput is answers in time a second; right, answers that are the frame's label")
 
 
 def _line(measured: Measured) -> str:
     name, value, unit = figure_of(measured)
     scenario, finding = measured.scenario, measured.finding
-    found = "none found" if value is None else f"{value:.4g} {unit}"
+    given = f"not {finding.played.trial.rate_hz:g} {unit}"
+    none = "none found" if measured.search else given
+    found = none if value is None else f"{value:.4g} {unit}"
     text = f"{scenario.value}: {name}: {found}"
     if not finding.enough:
         what = "samples" if scenario is Scenario.OFFLINE else "queries"

@@ -28,6 +28,8 @@ def draw(measured: Sequence[Measured], bounds_s: Mapping[str, float], path: Path
 
 
 def _draw_latencies(axes: Any, measured: Sequence[Measured], bounds_s: Mapping[str, float]) -> None:
+    from matplotlib.ticker import LogLocator  # noqa: PLC0415
+
     for one in measured:
         # Offline, all are scheduled at the start: their latencies say only how long it took.
         if one.scenario is not Scenario.OFFLINE:
@@ -38,9 +40,9 @@ def _draw_latencies(axes: Any, measured: Sequence[Measured], bounds_s: Mapping[s
     for bound_s in sorted(set(bounds_s.values())):
         axes.axvline(bound_s * 1e3, color="tab:red", linestyle=":", linewidth=1)
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axes.xaxis.set_major_formatter("{x:g}")
-    axes.xaxis.set_minor_formatter("{x:g}")
-    axes.tick_params(axis="x", which="minor", labelsize=7)
+    axes.xaxis.set_minor_formatter("")
     axes.set_xlabel("latency from the scheduled time, ms; dotted: bounds")
     axes.set_ylabel("answers, %")
     axes.set_title("Latency of each sample")

@@ -29,9 +29,11 @@ def environment(name: str, requirements: Path) -> Path:
     python = folder / "bin" / "python"
     if not (folder / DONE).exists():
         shutil.rmtree(folder, ignore_errors=True)
-        _run([sys.executable, "-m", "venv", str(folder)])
-        options = ["--quiet", "--disable-pip-version-check", "--only-binary=:all:"]
-        _run([str(python), "-m", "pip", "install", *options, "-r", str(requirements)])
+        # This environment's own pip installs into it, which spares it one.
+        _run([sys.executable, "-m", "venv", "--without-pip", str(folder)])
+        pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet"]
+        options = ["--disable-pip-version-check", "--only-binary=:all:"]
+        _run([*pip, *options, "-r", str(requirements)])
         (folder / DONE).touch()
     return python
 
