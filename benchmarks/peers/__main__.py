@@ -64,7 +64,7 @@ def measure() -> Finding:
                 tell(f"peers: {peer.name}: {error}")
                 missing[peer.name] = str(error)
         closed_ms = _closed_loop(calls)
-        poisson_ms = _poisson({name: call for name, call in calls.items() if name != DIRECT})
+        poisson_ms = _poisson(calls)
     return _finding(closed_ms, poisson_ms, missing)
 
 
