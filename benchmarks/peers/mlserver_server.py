@@ -15,7 +15,7 @@ from mlserver.types import InferenceResponse, ResponseOutput
 
 
 class Network(MLModel):  # type: ignore[misc]
-    """A frame comes as base64: of the forms that its HTTP takes the fastest for 150,000 floats."""
+    """A frame comes as base64, the form in which MLServer's HTTP takes bytes."""
 
     async def load(self) -> bool:
         options = ort.SessionOptions()
