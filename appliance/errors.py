@@ -120,3 +120,7 @@ class BrokerError(DelenError):
 
 class ServiceError(DelenError):
     """The appliance cannot go on."""
+
+
+class LoadError(DelenError):
+    """A load cannot be put on an appliance, or cannot be brought to its end."""

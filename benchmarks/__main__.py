@@ -23,6 +23,7 @@ NAMES = (
     "drift",
     "metering",
     "budget",
+    "peers",
 )
 PAGE = Path("docs/benchmarks.md")
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 import threading
 import time
@@ -120,7 +121,7 @@ class Requester:
         self._waiting: dict[bytes, threading.Event] = {}
         self._subscribed = threading.Event()
         self._client.on_subscribe = lambda *_: self._subscribed.set()
-        self._count = 0
+        self._numbers = itertools.count(1)
         self.last_reply = b""
 
     def __enter__(self) -> Self:
@@ -141,8 +142,7 @@ class Requester:
 
     def send(self, topic: str, frame: bytes) -> threading.Event:
         """Publishes a request with QoS 1; the event is set when its reply is there."""
-        self._count += 1
-        correlation = self._count.to_bytes(8, "big")
+        correlation = next(self._numbers).to_bytes(8, "big")
         properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
         properties.ResponseTopic = self._response_topic
         properties.CorrelationData = correlation

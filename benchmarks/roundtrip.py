@@ -9,19 +9,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import onnx
-from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from appliance import frames, manifest
 from appliance.backends.onnx import OnnxBackend
 from appliance.broker import Mosquitto
-from appliance.engine import Engine, InputSpec, Kind, Stage
+from appliance.engine import Engine
 from benchmarks.report import Finding, report, tell
 from benchmarks.rig import Requester, running_appliance, running_echo
+from benchmarks.small import direct, small_engine, tensor_frame
 
 ECHO_GOAL = 1.5
 """The way with a 150 kB frame, without decoding and stage: at most so many bare echoes."""
@@ -68,15 +65,15 @@ def measure() -> Finding:
 
 def _measure_150_kb(folder: Path) -> tuple[dict[str, float], float]:
     """The median of each kind of call in milliseconds, and the requests answered per second."""
-    npy, jpeg = _npy(SMALL), _jpeg()
+    npy, jpeg = tensor_frame(SMALL), _jpeg()
     with _serving(folder, SMALL) as (request, engine, backend):
         p50_ms = _medians_ms(
             {
                 "echo_150kB": lambda: request.round_trip_s(ECHO_TOPIC, npy),
                 "way_150kB_npy": lambda: request.round_trip_s(REQUEST_TOPIC, npy),
-                "decode_and_stage_150kB_npy": lambda: _direct(engine, backend, npy),
+                "decode_and_stage_150kB_npy": lambda: direct(engine, backend, npy),
                 "way_150kB_jpeg": lambda: request.round_trip_s(REQUEST_TOPIC, jpeg),
-                "decode_and_stage_150kB_jpeg": lambda: _direct(engine, backend, jpeg),
+                "decode_and_stage_150kB_jpeg": lambda: direct(engine, backend, jpeg),
             }
         )
         tell("roundtrip: throughput")
@@ -85,13 +82,13 @@ def _measure_150_kb(folder: Path) -> tuple[dict[str, float], float]:
 
 def _measure_602_kb(folder: Path) -> dict[str, float]:
     """The median of each kind of call in milliseconds."""
-    raw = _npy(LARGE)
+    raw = tensor_frame(LARGE)
     with _serving(folder, LARGE) as (request, engine, backend):
         return _medians_ms(
             {
                 "echo_602kB": lambda: request.round_trip_s(ECHO_TOPIC, raw),
                 "way_602kB": lambda: request.round_trip_s(REQUEST_TOPIC, raw),
-                "direct_602kB": lambda: _direct(engine, backend, raw),
+                "direct_602kB": lambda: direct(engine, backend, raw),
             }
         )
 
@@ -101,7 +98,7 @@ def _serving(
     folder: Path, shape: tuple[int, ...]
 ) -> Iterator[tuple[Requester, Engine, OnnxBackend]]:
     """Who asks a broker's echo and appliance, and the appliance's engine in this process."""
-    engine = _engine(folder / "engines" / "net", shape)
+    engine = small_engine(folder / "engines" / "net", shape)
     policy = f"tenant: {TENANT}\nversion: 1\nengine: net\nexit_when: exit >= 0\n"
     with (
         Mosquitto(folder=folder / "broker") as broker,
@@ -124,57 +121,6 @@ def _medians_ms(calls: dict[str, Callable[[], object]]) -> dict[str, float]:
                 if block:  # the first warms up
                     taken_s[name].append(time.perf_counter() - started_s)
     return {name: statistics.median(values) * 1e3 for name, values in taken_s.items()}
-
-
-def _direct(engine: Engine, backend: OnnxBackend, frame: bytes) -> None:
-    """Decodes a frame and runs the stage, without anything in between."""
-    tensor = frames.decode(frame, None, engine.input, engine.kind)
-    backend.run(0, [backend.feed(tensor)])
-
-
-def _engine(folder: Path, shape: tuple[int, ...]) -> Engine:
-    """One stage of a convolution and a classifier."""
-    folder.mkdir(parents=True)
-    onnx.save(_network(shape), folder / "stage0.onnx")
-    engine = Engine(
-        name=folder.name,
-        kind=Kind.IMAGE,
-        input=InputSpec(shape=shape),
-        labels=(),
-        stages=(Stage(onnx=folder / "stage0.onnx"),),
-        folder=folder,
-    )
-    manifest.save(engine, folder)
-    return manifest.load(folder)
-
-
-def _network(shape: tuple[int, ...]) -> onnx.ModelProto:
-    rng = np.random.default_rng(0)
-    weights: dict[str, Any] = {
-        "kernel": rng.standard_normal((8, 3, 7, 7), np.float32),
-        "classifier": rng.standard_normal((8, 10), np.float32),
-    }
-    nodes = [
-        helper.make_node("Conv", ["input", "kernel"], ["a"], strides=[4, 4], pads=[3, 3, 3, 3]),
-        helper.make_node("Relu", ["a"], ["b"]),
-        helper.make_node("GlobalAveragePool", ["b"], ["c"]),
-        helper.make_node("Flatten", ["c"], ["d"]),
-        helper.make_node("MatMul", ["d", "classifier"], ["output"]),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "network",
-        [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["N", *shape])],
-        [helper.make_tensor_value_info("output", TensorProto.FLOAT, ["N", 10])],
-        initializer=[numpy_helper.from_array(array, name) for name, array in weights.items()],
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-
-
-def _npy(shape: tuple[int, ...]) -> bytes:
-    buffer = io.BytesIO()
-    np.save(buffer, np.random.default_rng(0).random((1, *shape), np.float32))
-    return buffer.getvalue()
 
 
 def _jpeg() -> bytes:

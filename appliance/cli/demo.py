@@ -5,10 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -17,11 +14,10 @@ from rich.live import Live
 
 from appliance import manifest
 from appliance.cli.demo_table import WIDTH, line_of, picture, table_of
+from appliance.cli.interruption import signals_do
 from appliance.demo.scene import Scene
 from appliance.demo.tally import Tally, TenantTally
 from appliance.errors import ServiceError
-
-STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 LINES_EVERY_S = 2.0
 """How often a line per tenant is printed where there is no terminal to redraw."""
@@ -49,11 +45,11 @@ def demo(
     """
     console = Console(stderr=as_json, highlight=False)
     stop = threading.Event()
-    with _signals_do(signal.default_int_handler):
+    with signals_do(signal.default_int_handler):
         console.print("Starting a broker, an appliance and three sensors ...")
         with Scene(manifest.load(engine.resolve())) as scene:
             # While something is drawn, an interrupt could leave it half done.
-            with _signals_do(lambda *_: stop.set()):
+            with signals_do(lambda *_: stop.set()):
                 ended_s = _watch(scene, seconds, stop, console)
             scene.settle()
             table = table_of(scene, ended_s, seconds)
@@ -61,20 +57,6 @@ def demo(
             if picture_file is not None:
                 picture_file.write_text(picture(table), encoding="utf-8")
             _complain_of_silence(scene)
-
-
-@contextmanager
-def _signals_do(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Answers Ctrl-C, SIGTERM and a closed terminal alike, so that each of them ends the children.
-
-    With Python's own handler for Ctrl-C, that is by KeyboardInterrupt.
-    """
-    before = {number: signal.signal(number, handler) for number in STOPPING}
-    try:
-        yield
-    finally:
-        for number, earlier in before.items():
-            signal.signal(number, earlier)
 
 
 def _watch(scene: Scene, seconds: float, stop: threading.Event, console: Console) -> float:

@@ -8,8 +8,8 @@ import sys
 import typer
 from rich.console import Console
 
-from appliance.cli import compile as compile_command
 from appliance.cli import (
+    bench,
     demo,
     doctor,
     import_delen,
@@ -23,6 +23,7 @@ from appliance.cli import (
     split,
     train,
 )
+from appliance.cli import compile as compile_command
 from appliance.errors import DelenError, InvalidDocument
 
 app = typer.Typer(
@@ -34,7 +35,7 @@ app = typer.Typer(
 )
 _VERBS = (
     demo, serve, run, send, policy, log, power, train, split, profile, compile_command,
-    import_delen, doctor,
+    import_delen, bench, doctor,
 )  # fmt: skip
 for verbs in _VERBS:
     verbs.register(app)

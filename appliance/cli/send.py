@@ -18,12 +18,10 @@ import typer
 from appliance.client import Client
 from appliance.connection import BrokerAddress
 from appliance.errors import DelenError
+from appliance.frame_files import SUFFIXES, frames_in
 from appliance.messages import REPLY, Reply, Result
 from appliance.settings import read_settings
 from appliance.topics import level_fault
-
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".npy", ".wav"})
-"""What is taken for a frame in a folder; a file that is named is sent whatever it is called."""
 
 IN_FLIGHT = 8
 """How many frames are on their way at a time: less than a tenant's queue holds by default."""
@@ -88,18 +86,6 @@ def send(  # noqa: PLR0913 - an argument an option
     _summarise(answers, tenant)
     if not all(isinstance(answer.reply, Result) for answer in answers):
         raise typer.Exit(1)
-
-
-def frames_in(paths: Iterable[Path]) -> list[Path]:
-    """The files as they are given, and the frames in the folders, sorted, at any depth."""
-    found: list[Path] = []
-    for path in paths:
-        if path.is_dir():
-            inside = (file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
-            found += sorted(file for file in inside if file.is_file())
-        else:
-            found.append(path)
-    return found
 
 
 def exchange(  # noqa: PLR0913 - a frame's way has as many parts
