@@ -137,6 +137,10 @@ class Energy:
         ratio = self._ratio(run.engine)
         run.estimated_j = (run.modelled_j or 0.0) * (1.0 if ratio is None else ratio)
         self._pending(run, run.estimated_j)
+        if self._last is None and not self._open and run.started_s >= self._horizon_s:
+            # Where no meter is read, as most of the time in a simulation, nothing waits for one.
+            self._charge_modelled(run, 1.0)
+            return
         self._open.append(run)
         if self._last is None:
             self._settle_modelled(math.inf)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from appliance.activity import Activity
@@ -87,9 +87,11 @@ class Tenancy:
         if metrics.energy is not None:
             self.budgets.answered(task.plan.policy, metrics.energy, now_s)
 
-    def stage_energies_j(self, engine: Engine) -> list[float | None]:
+    def stage_energies_j(self, engine: Engine) -> Sequence[float | None]:
         """What each stage costs here and now, by the profile and what was lately measured."""
         ratio = self.energy.ratio(engine.name)
+        if ratio == 1.0:
+            return engine.energies_j
         return [None if s.energy_j is None else s.energy_j * ratio for s in engine.stages]
 
     def shortage(self, plan: Plan, now_s: float) -> Balance | None:
@@ -108,7 +110,7 @@ class Tenancy:
         self,
         plan: Plan,
         metrics: ExitMetrics,
-        stage_energies_j: list[float | None],
+        stage_energies_j: Sequence[float | None],
         now_s: float,
     ) -> StoppedBy | None:
         """Stops a task whose next exit is beyond its budget, or not worth it at today's price."""

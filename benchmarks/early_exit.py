@@ -16,7 +16,7 @@ from rich.table import Table
 from appliance import frames, manifest
 from appliance.backends.onnx import OnnxBackend
 from appliance.engine import Engine
-from appliance.executor import softmax
+from appliance.answer import softmax
 from appliance.modelling.datasets import Digits, Example, Part
 from appliance.modelling.profiling.profile import Suggestion, profile, suggest_thresholds
 from appliance.modelling.profiling.thresholds import NEVER, parse_goal
