@@ -19,6 +19,7 @@ from appliance.cli import (
     run,
     send,
     serve,
+    simulate,
     split,
     train,
 )
@@ -33,7 +34,7 @@ app = typer.Typer(
 )
 _VERBS = (
     demo, serve, run, send, policy, log, power, train, split, profile, compile_command,
-    import_delen, doctor,
+    import_delen, simulate, doctor,
 )  # fmt: skip
 for verbs in _VERBS:
     verbs.register(app)
