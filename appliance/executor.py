@@ -132,7 +132,7 @@ class Executor:
         it is a sample: that goes on to the last exit, whatever its policy says.
         """
         engine, stage = batch[0].plan.engine, batch[0].next_stage
-        if not any(isinstance(answer, EngineError) for answer in output.answers):
+        if EngineError not in map(type, output.answers):
             duration_s = output.ended_s - output.started_s
             self.times(engine).observe(stage, duration_s, size=len(batch))
         decided: list[tuple[Task, StoppedBy | Wish | EngineError]] = []
