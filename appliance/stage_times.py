@@ -47,7 +47,9 @@ class StageTimes:
         self.pace = 1.0
         """How many times slower the machine is than the references say."""
         self._alone_s = [self._reference_s(stage, 1) for stage in range(len(engine.stages))]
-        self._spreads = [self._spread(stage, 1) for stage in range(len(engine.stages))]
+        self._profiled_spreads = {
+            stage: self._spread(stage, 1) for stage in range(len(engine.stages))
+        }
         self.careful_s: list[float] = []
         """The careful estimate of each stage for a batch of one."""
         self.typical_s: list[float] = []
@@ -80,16 +82,15 @@ class StageTimes:
             self._follow(duration_s / reference_s)
         if size == 1:
             self._alone_s[stage] = reference_s
-            self._spreads[stage] = 0.0
+            self._profiled_spreads.pop(stage, None)
         self._estimate_alone()
 
     def _estimate_alone(self) -> None:
-        pace, quantile = self.pace, self._quantile()
+        pace, high = self.pace, self._quantile() * MARGIN
         self.typical_s = [reference_s * pace for reference_s in self._alone_s]
-        self.careful_s = [
-            reference_s * max(spread * pace, quantile) * MARGIN
-            for reference_s, spread in zip(self._alone_s, self._spreads, strict=True)
-        ]
+        self.careful_s = [reference_s * high for reference_s in self._alone_s]
+        for stage, spread in self._profiled_spreads.items():
+            self.careful_s[stage] = self._alone_s[stage] * max(spread * pace * MARGIN, high)
 
     def _follow(self, ratio: float) -> None:
         self._last.append(ratio)

@@ -43,6 +43,8 @@ def draw_outcome(outcome: Outcome, path: Path) -> None:
         rows[:, 0], ("requests a second", "answers by exit, %", "response time, ms"), strict=True
     ):
         axes.set_ylabel(label)
+    for row in rows:
+        _explain(row)
     for axes in rows.flat:
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25)
@@ -50,6 +52,17 @@ def draw_outcome(outcome: Outcome, path: Path) -> None:
     partial = path.with_name(f"{path.name}.partial")
     figure.savefig(partial, format="png")
     partial.replace(path)
+
+
+def _explain(row: NDArray[Any]) -> None:
+    """A legend to the right of a row, with what any of its columns shows."""
+    shown: dict[str, Any] = {}
+    for axes in row:
+        handles, labels = axes.get_legend_handles_labels()
+        shown.update(zip(labels, handles, strict=True))
+    row[-1].legend(
+        shown.values(), shown.keys(), loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False
+    )
 
 
 def _unit(seconds: float) -> tuple[float, str]:
@@ -65,7 +78,6 @@ def _draw_load(axes: Any, tally: Tally, edges: Floats, scale: float) -> None:
     axes.stairs(came, edges / scale, color="tab:red", label="requests")
     axes.stairs(answered, edges / scale, color="tab:blue", fill=True, alpha=0.5, label="answered")
     axes.set_ylim(bottom=0.0)
-    axes.legend(frameon=False, fontsize="small", loc="upper right")
 
 
 def _draw_exits(axes: Any, tally: Tally, edges: Floats, scale: float) -> None:
@@ -81,7 +93,6 @@ def _draw_exits(axes: Any, tally: Tally, edges: Floats, scale: float) -> None:
         )  # fmt: skip
         below = below + share
     axes.set_ylim(0.0, 100.0)
-    axes.legend(frameon=False, fontsize="small", loc="lower right")
 
 
 def _draw_latency(axes: Any, tally: Tally, edges: Floats, scale: float) -> None:
@@ -96,4 +107,3 @@ def _draw_latency(axes: Any, tally: Tally, edges: Floats, scale: float) -> None:
     if bound_s is not None:
         axes.axhline(bound_s * 1e3, color="black", linestyle=":", label="bound")
     axes.set_ylim(bottom=0.0)
-    axes.legend(frameon=False, fontsize="small", loc="upper right")
