@@ -180,6 +180,10 @@ class Energy:
         """Takes in a run that has ended."""
         run.estimated_j = self.cost(run.engine).of(run.modelled_j or 0.0, begins=run.begins)
         self._pending(run, run.estimated_j)
+        if self._last is None and not self._open and run.started_s >= self._horizon_s:
+            # Where no meter is read, as most of the time in a simulation, nothing waits for one.
+            self._charge_modelled(run, 1.0)
+            return
         self._open.append(run)
         if self._last is None:
             self._settle_modelled(math.inf)

@@ -139,9 +139,14 @@ class Engine:
         return self.labels[index] if index < len(self.labels) else str(index)
 
     @cached_property
+    def energies_j(self) -> tuple[float | None, ...]:
+        """Joules of each stage, None where it was not profiled."""
+        return tuple(stage.energy_j for stage in self.stages)
+
+    @cached_property
     def energy_to_j(self) -> tuple[float | None, ...]:
         """Joules from the input to each exit, None where a stage before it was not profiled."""
-        return cumulated([stage.energy_j for stage in self.stages])
+        return cumulated(self.energies_j)
 
     @cached_property
     def flops_to(self) -> tuple[float | None, ...]:

@@ -102,6 +102,10 @@ class ModellingError(DelenError):
     """A dataset, a training run or an export cannot be used or brought to its end."""
 
 
+class WorkloadError(DelenError):
+    """A trace cannot be read, or does not fit the policies that it is played to."""
+
+
 class SettingsError(DelenError):
     """The settings do not describe an appliance that can start."""
 

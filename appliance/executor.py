@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from appliance.agreement import ExitAnswer
+from appliance.answer import Answer, read_answer
 from appliance.backends.protocol import Backend, Features
 from appliance.conditions import ExitMetrics
 from appliance.engine import Engine
@@ -38,13 +39,19 @@ class Executor:
     `plans` is the immutable snapshot of the plans in force by tenant, replaced whole when a policy
     changes: a task takes up its tenant's new plan before its next stage. `clock` gives monotonic
     seconds, live or simulated. `tenancy` is told what the stages cost, and asked what a tenant
-    may spend and which mode it is in.
+    may spend and which mode it is in. `read` makes an answer of logits and a temperature.
     """
 
-    def __init__(self, clock: Callable[[], float], tenancy: Tenancy | None = None) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        tenancy: Tenancy | None = None,
+        read: Callable[[NDArray[np.float32], float], Answer | None] = read_answer,
+    ) -> None:
         self.plans: Mapping[str, Plan] = {}
         self.tenancy = Tenancy() if tenancy is None else tenancy
         self._clock = clock
+        self._read = read
         self._backends: dict[int, Backend] = {}
         self._times: dict[int, StageTimes] = {}
 
@@ -125,7 +132,7 @@ class Executor:
         it is a sample: that goes on to the last exit, whatever its policy says.
         """
         engine, stage = batch[0].plan.engine, batch[0].next_stage
-        if not any(isinstance(answer, EngineError) for answer in output.answers):
+        if EngineError not in map(type, output.answers):
             duration_s = output.ended_s - output.started_s
             self.times(engine).observe(stage, duration_s, size=len(batch))
         decided: list[tuple[Task, StoppedBy | Wish | EngineError]] = []
@@ -135,40 +142,44 @@ class Executor:
             task.features = None if is_over else features
             if is_over:
                 continue
-            if isinstance(answer, EngineError):
-                decided.append((task, answer))
-            elif not np.isfinite(answer).all():
-                sentence = f"stage {stage} of {engine.name} answered with NaN or infinity"
-                decided.append((task, EngineError(sentence)))
-            else:
-                decided.append((task, self._decide(task, answer, output.ended_s)))
+            decided.append((task, self._decision(task, answer, output.ended_s)))
         return decided
 
-    def _decide(self, task: Task, logits: NDArray[np.float32], now_s: float) -> StoppedBy | Wish:
+    def _decision(
+        self, task: Task, logits: NDArray[np.float32] | EngineError, now_s: float
+    ) -> StoppedBy | Wish | EngineError:
+        if isinstance(logits, EngineError):
+            return logits
+        engine, stage = task.plan.engine, task.next_stage
+        answer = self._read(logits, engine.stages[stage].temperature)
+        if answer is None:
+            return EngineError(f"stage {stage} of {engine.name} answered with NaN or infinity")
+        return self._decide(task, answer, now_s)
+
+    def _decide(self, task: Task, answer: Answer, now_s: float) -> StoppedBy | Wish:
         engine, stage = task.plan.engine, task.next_stage
         stage_times_s = self.times(engine).careful_s
         energies_j = self.tenancy.stage_energies_j(engine)
         energy_j, task.energy_source = self.tenancy.energy.of(task.runs)
-        task.probabilities = softmax(logits)
+        task.probabilities = answer.probabilities
         task.metrics = _metrics(
             engine,
             stage,
-            logits=logits,
-            probabilities=task.probabilities,
+            answer=answer,
             response_time_s=now_s - task.request.received_s,
             stage_times_s=stage_times_s,
             energy_j=energy_j,
             stage_energies_j=energies_j,
         )
         if task.sample:
-            answer = ExitAnswer(int(task.probabilities.argmax()), task.metrics.expected_accuracy)
-            task.trajectory.append(answer)
+            index = int(answer.probabilities.argmax())
+            task.trajectory.append(ExitAnswer(index, answer.expected_accuracy))
         if task.closed:
             return StoppedBy.LAST_EXIT if stage == engine.last_exit else Wish(stage + 1)
         if stage == engine.last_exit:
             task.agrees = None
             return StoppedBy.LAST_EXIT
-        leave = self.tenancy.steering.leave(task, stage, task.metrics.expected_accuracy)
+        leave = self.tenancy.steering.leave(task, stage, answer.expected_accuracy)
         task.agrees = leave.agrees
         decision = task.plan.decide(
             task.metrics,
@@ -207,51 +218,28 @@ def _run_each(
     return [answers[0] for answers, _ in alone], [features[0] for _, features in alone]
 
 
-def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The distribution over the classes, shape (classes,), that finite logits stand for."""
-    exponentials: NDArray[np.float32] = np.exp(logits - logits.max())
-    exponentials /= exponentials.sum()
-    return exponentials
-
-
 def _metrics(  # noqa: PLR0913 - an exit's metrics come from everywhere
     engine: Engine,
     exit_: int,
     *,
-    logits: NDArray[np.float32],
-    probabilities: NDArray[np.float32],
+    answer: Answer,
     response_time_s: float,
-    stage_times_s: list[float],
+    stage_times_s: Sequence[float],
     energy_j: float | None,
-    stage_energies_j: list[float | None],
+    stage_energies_j: Sequence[float | None],
 ) -> ExitMetrics:
-    stage = engine.stages[exit_]
     last = exit_ == engine.last_exit
     next_j = None if last else stage_energies_j[exit_ + 1]
-    confidence, runner_up = _two_largest(probabilities)
     return ExitMetrics(
         response_time=response_time_s,
-        confidence=confidence,
-        accuracy=stage.accuracy,
+        confidence=answer.confidence,
+        accuracy=engine.stages[exit_].accuracy,
         energy=energy_j,
         computation=engine.flops_to[exit_],
         exit=exit_,
-        entropy=_entropy(probabilities),
-        margin=confidence - runner_up,
-        expected_accuracy=float(softmax(logits / stage.temperature).max()),
+        entropy=answer.entropy,
+        margin=answer.margin,
+        expected_accuracy=answer.expected_accuracy,
         next_response_time=None if last else response_time_s + stage_times_s[exit_ + 1],
         next_energy=None if energy_j is None or next_j is None else energy_j + next_j,
     )
-
-
-def _two_largest(probabilities: NDArray[np.float32]) -> tuple[float, float]:
-    if len(probabilities) == 1:
-        return float(probabilities[0]), 0.0
-    runner_up, confidence = np.partition(probabilities, -2)[-2:].tolist()
-    return confidence, runner_up
-
-
-def _entropy(probabilities: NDArray[np.float32]) -> float:
-    # 0 * log 0 is 0 in the limit; the smallest float keeps log from minus infinity.
-    floored = np.maximum(probabilities, np.finfo(np.float32).tiny)
-    return -float(probabilities @ np.log(floored))

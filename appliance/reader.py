@@ -21,6 +21,7 @@ IN_FORCE = "replaced_s IS NULL AND removed_s IS NULL"
 """What in SQL is true of a policy that is in force."""
 
 _PAGE_OF_ROWS = 500
+_PAGE_OF_ARRIVALS = 10_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,6 +101,19 @@ class Reader:
             )
             after = tuple(next_older[0]) if next_older else after
         return map(records.reply_of, islice(self._rows_after(after, of_tenant, given), limit))
+
+    def arrivals(self, *, since_s: float) -> Iterator[tuple[float, str]]:
+        """When each request in the log arrived, in seconds since the epoch, and whose it was."""
+        after = (since_s, 0)
+        while page := self._rows(
+            "SELECT arrived_s, rowid, tenant FROM inferences WHERE (arrived_s, rowid) > (?, ?)"
+            " ORDER BY arrived_s, rowid LIMIT ?",
+            *after,
+            _PAGE_OF_ARRIVALS,
+        ):
+            for row in page:
+                yield row["arrived_s"], row["tenant"]
+            after = (page[-1]["arrived_s"], page[-1]["rowid"])
 
     def ledger(self, *, period_s: int, since_s: float = 0.0) -> list[LedgerRow]:
         """What every account came to, by periods of whole hours, oldest first."""

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Self
 
+from appliance.adaptation import ModeChange
+from appliance.answer import Answer, read_answer
 from appliance.backends.protocol import run_one_by_one
 from appliance.budgets import Balance
 from appliance.dispatcher import Dispatcher
@@ -24,6 +26,9 @@ from appliance.tenancy import Tenancy
 
 TICK_S = 0.5
 """How often what is done now and then is done, as in the live appliance."""
+
+MOST_REMEMBERED = 100_000
+"""How many answers are read once and remembered: frames of a simulation come again and again."""
 
 Answers = NDArray[np.float32]
 """What a network would answer to one frame: logits, shape (exits, classes)."""
@@ -69,6 +74,8 @@ class SimulatedBackend:
 
     def run(self, stage: int, batch: Sequence[Answers]) -> tuple[Answers, Sequence[Answers]]:
         self._pass_s(self._duration_s(stage, len(batch)))
+        if len(batch) == 1:
+            return batch[0][stage : stage + 1], batch
         return np.stack([answers[stage] for answers in batch]), batch
 
     def run_through(
@@ -77,11 +84,28 @@ class SimulatedBackend:
         return run_one_by_one(self, first, last, batch)
 
 
+class Memory:
+    """Reads answers, each of them once. A pure function's results, kept."""
+
+    def __init__(self) -> None:
+        self._read: dict[tuple[bytes, float], Answer | None] = {}
+
+    def read(self, logits: NDArray[np.float32], temperature: float) -> Answer | None:
+        """What `read_answer` makes of them."""
+        key = (logits.tobytes(), temperature)
+        if key not in self._read:
+            if len(self._read) >= MOST_REMEMBERED:
+                self._read.clear()
+            self._read[key] = read_answer(logits, temperature)
+        return self._read[key]
+
+
 class Simulation:
     """Runs requests through the same dispatcher, executor and adaptation as the live appliance.
 
-    `finished` and `rejected` are called with what becomes of each task, `between_stages` with the
-    time before anything is decided: what a meter saw meanwhile is told to `tenancy` there.
+    `finished` and `rejected` are called with what becomes of each task, `changed` with every
+    change of a tenant's mode and its time, `between_stages` with the time before anything is
+    decided: what a meter saw meanwhile is told to `tenancy` there.
     """
 
     def __init__(
@@ -89,14 +113,16 @@ class Simulation:
         *,
         finished: Callable[[Task], None],
         rejected: Callable[[Task, Code, str], None],
+        changed: Callable[[ModeChange, float], None] = lambda _change, _now_s: None,
         tenancy: Tenancy | None = None,
         between_stages: Callable[[float], None] = _nothing,
     ) -> None:
         self.now_s = 0.0
         self.tenancy = Tenancy() if tenancy is None else tenancy
-        self._executor = Executor(self._clock, self.tenancy)
+        self._executor = Executor(self._clock, self.tenancy, Memory().read)
         self._rejected = rejected
         self._between_stages = between_stages
+        self._changed = changed
         self._dispatcher = Dispatcher(
             executor=self._executor,
             clock=self._clock,
@@ -121,18 +147,19 @@ class Simulation:
         """
         coming = iter(requests)
         following = next(coming, None)
-        while following is not None or len(self._dispatcher.scheduler):
+        dispatcher = self._dispatcher
+        while following is not None or len(dispatcher.scheduler):
             self._between_stages(self.now_s)
             while following is not None and following.at_s <= self.now_s:
                 self._submit(following)
                 following = next(coming, None)
             self._tick_if_due()
-            batch = self._dispatcher.decide()
+            batch = dispatcher.decide() if len(dispatcher.scheduler) else []
             if batch:
-                self._dispatcher.take(batch, self._dispatcher.run(batch))
+                dispatcher.take(batch, dispatcher.run(batch))
             else:
                 arrives_s = math.inf if following is None else following.at_s
-                self._pass_until(min(arrives_s, self._dispatcher.next_timer_s()))
+                self._pass_until(min(arrives_s, dispatcher.next_timer_s(), self._tick_due_s))
 
     def _submit(self, coming: SimulatedRequest) -> None:
         plan = self._executor.plans.get(coming.tenant)
@@ -157,8 +184,6 @@ class Simulation:
 
     def _pass_until(self, time_s: float) -> None:
         """Lets time go by, and has done on the way what comes at its time."""
-        if time_s == math.inf:
-            return
         while (timer_s := self._dispatcher.next_timer_s()) <= time_s:
             self.now_s = max(self.now_s, timer_s)
             self._dispatcher.fire()
@@ -169,7 +194,8 @@ class Simulation:
             self._tick_due_s = self.now_s + TICK_S
             self.tenancy.energy.tick(self.now_s)
             queues = self._dispatcher.scheduler.room.queue_lengths()
-            self.tenancy.adapt(self._executor.plans, queues, self.now_s)
+            for change in self.tenancy.adapt(self._executor.plans, queues, self.now_s):
+                self._changed(change, self.now_s)
             self.tenancy.steer(self._executor.plans, queues, self.now_s)
 
     def _unaffordable(self, task: Task, balance: Balance) -> None:

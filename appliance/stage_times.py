@@ -46,10 +46,15 @@ class StageTimes:
         self._ordered: list[float] = []
         self.pace = 1.0
         """How many times slower the machine is than the references say."""
-        self.careful_s = [self._careful_s(stage, 1) for stage in range(len(engine.stages))]
+        self._alone_s = [self._reference_s(stage, 1) for stage in range(len(engine.stages))]
+        self._profiled_spreads = {
+            stage: self._spread(stage, 1) for stage in range(len(engine.stages))
+        }
+        self.careful_s: list[float] = []
         """The careful estimate of each stage for a batch of one."""
-        self.typical_s = [self._typical_s(stage, 1) for stage in range(len(engine.stages))]
+        self.typical_s: list[float] = []
         """The median of each stage for a batch of one."""
+        self._estimate_alone()
         self.largest_batch = [self._largest_batch(stage) for stage in range(len(engine.stages))]
         """How many items a batch of each stage is worth having, by the profile: 1 for no batch."""
 
@@ -75,8 +80,17 @@ class StageTimes:
         self._references_s[stage][size] = reference_s
         if reference_s > 0.0:
             self._follow(duration_s / reference_s)
-        self.careful_s = [self._careful_s(known, 1) for known in range(len(self._profile))]
-        self.typical_s = [self._typical_s(known, 1) for known in range(len(self._profile))]
+        if size == 1:
+            self._alone_s[stage] = reference_s
+            self._profiled_spreads.pop(stage, None)
+        self._estimate_alone()
+
+    def _estimate_alone(self) -> None:
+        pace, high = self.pace, self._quantile() * MARGIN
+        self.typical_s = [reference_s * pace for reference_s in self._alone_s]
+        self.careful_s = [reference_s * high for reference_s in self._alone_s]
+        for stage, spread in self._profiled_spreads.items():
+            self.careful_s[stage] = self._alone_s[stage] * max(spread * pace * MARGIN, high)
 
     def _follow(self, ratio: float) -> None:
         self._last.append(ratio)
@@ -87,7 +101,7 @@ class StageTimes:
         if len(self._last) < RECENT:
             self.pace = median(self._last)
             return
-        recent, long = median(self._last), self._ordered[len(self._ordered) // 2]
+        recent, long = sorted(self._last)[RECENT // 2], self._ordered[len(self._ordered) // 2]
         if not long / CHANGE < recent < long * CHANGE:
             since = [r for r in self._last if recent / CHANGE < r < recent * CHANGE]
             self._window, self._ordered = deque(since), sorted(since)
@@ -95,12 +109,15 @@ class StageTimes:
         self.pace = long
 
     def _careful_s(self, stage: int, size: int) -> float:
-        reference_s = self._reference_s(stage, size)
-        if size not in self._seen[stage]:
-            profiled = self._profiled(stage, size)
-            spread = profiled.p95_s / profiled.p50_s if profiled and profiled.p50_s > 0 else 1.0
-            return reference_s * max(spread * self.pace, self._quantile()) * MARGIN
-        return reference_s * self._quantile() * MARGIN
+        spread = self._spread(stage, size)
+        return self._reference_s(stage, size) * max(spread * self.pace, self._quantile()) * MARGIN
+
+    def _spread(self, stage: int, size: int) -> float:
+        """The profile's high quantile over its median; 0 once the window tells of such runs."""
+        if size in self._seen[stage]:
+            return 0.0
+        profiled = self._profiled(stage, size)
+        return profiled.p95_s / profiled.p50_s if profiled and profiled.p50_s > 0 else 1.0
 
     def _quantile(self) -> float:
         ordered = self._ordered

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from appliance.activity import Activity
 from appliance.adaptation import Adaptation, ModeChange
 from appliance.budgets import Balance, Budgets
 from appliance.conditions import ExitMetrics, TenantMetrics
-from appliance.energy import Energy, StageRun
+from appliance.energy import AS_PROFILED, Energy, StageRun
 from appliance.engine import Engine
 from appliance.plan import Plan, StoppedBy, energy_at, expected_gain
 from appliance.policy import Policy
@@ -89,9 +89,11 @@ class Tenancy:
         if metrics.energy is not None:
             self.budgets.answered(task.plan.policy, metrics.energy, now_s)
 
-    def stage_energies_j(self, engine: Engine) -> list[float | None]:
+    def stage_energies_j(self, engine: Engine) -> Sequence[float | None]:
         """What each stage costs here and now, by the profile and what was lately measured."""
         cost = self.energy.cost(engine.name)
+        if cost is AS_PROFILED:
+            return engine.energies_j
         return [
             None if stage.energy_j is None else cost.of(stage.energy_j, begins=number == 0)
             for number, stage in enumerate(engine.stages)
@@ -126,7 +128,7 @@ class Tenancy:
         self,
         plan: Plan,
         metrics: ExitMetrics,
-        stage_energies_j: list[float | None],
+        stage_energies_j: Sequence[float | None],
         now_s: float,
     ) -> StoppedBy | None:
         """Stops a task whose next exit is beyond its budget, or not worth it at today's price."""

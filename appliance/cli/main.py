@@ -20,6 +20,7 @@ from appliance.cli import (
     run,
     send,
     serve,
+    simulate,
     split,
     train,
 )
@@ -35,7 +36,7 @@ app = typer.Typer(
 )
 _VERBS = (
     demo, serve, run, send, policy, log, power, train, split, profile, compile_command,
-    import_delen, bench, doctor,
+    import_delen, simulate, bench, doctor,
 )  # fmt: skip
 for verbs in _VERBS:
     verbs.register(app)
