@@ -78,7 +78,9 @@ class Dispatcher:
         for task in batch:
             self.scheduler.shares.used(task.request.tenant, each_s, output.ended_s)
         for task, decision in self._executor.take(batch, output):
-            if task.closed:
+            if task.closed and isinstance(decision, EngineError):
+                task.features = None
+            elif task.closed:
                 self._run_on(task, output.ended_s)
             elif isinstance(decision, EngineError):
                 self._reject(task, Code.ENGINE_FAILED, str(decision))
@@ -92,8 +94,8 @@ class Dispatcher:
             self._failed(batch[0].plan.engine, raised[0])
 
     def has_tasks_of(self, engine: Engine) -> bool:
-        """Whether a task of an engine is neither answered nor turned away."""
-        return id(engine) in self._in_flight
+        """Whether a task of an engine is to be answered, or to run on as a sample."""
+        return id(engine) in self._in_flight or self.scheduler.has_samples_of(engine)
 
     def remove(self, engine: Engine) -> None:
         """Takes an engine out that has no task left; its backend is no longer asked."""

@@ -144,6 +144,10 @@ class Scheduler:
         self._samples[id(task)] = entry
         entry.group.push(entry)
 
+    def has_samples_of(self, engine: Engine) -> bool:
+        """Whether a sample waits that was answered and is still to run on."""
+        return any(entry.task.plan.engine is engine for entry in self._samples.values())
+
     def next(self, now_s: float) -> list[Task]:
         """Takes out the tasks whose stage runs next as one batch; none where nothing may run."""
         self.fire(now_s)
