@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
+from typing_extensions import Self
 
 from appliance.device_budget import DeviceBudget, parse_device_budget
 from appliance.document import parse_document
@@ -20,12 +21,40 @@ def _device_budget(value: object) -> DeviceBudget | None:
         raise sentence_error(str(error)) from error
 
 
+def _names(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+def _yes(value: object) -> bool:
+    if value is not True:
+        raise sentence_error("`true` is all that can be said of it: leave it out otherwise")
+    return True
+
+
 class Command(BaseModel):
-    """`{"device_budget": "2kJ per 1h"}`, or null to go back to the setting."""
+    """What is to be done, one thing or several; what is not said stays as it is.
+
+    `{"device_budget": "2kJ per 1h"}`, or null to go back to the setting; `{"reload": "digits"}` or
+    a list; `{"drain": true}`.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
 
-    device_budget: Annotated[Any, BeforeValidator(_device_budget)]
+    device_budget: Annotated[Any, BeforeValidator(_device_budget)] = None
+    reload: Annotated[tuple[str, ...], BeforeValidator(_names)] = ()
+    """Names of engines that are to be opened again as they are on disk now."""
+    drain: Annotated[bool, BeforeValidator(_yes)] = False
+    """Whether to answer what is in flight and then to end, as on SIGTERM."""
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if not self.model_fields_set:
+            raise sentence_error("the command says nothing: name device_budget, reload or drain")
+        return self
+
+    @property
+    def sets_device_budget(self) -> bool:
+        return "device_budget" in self.model_fields_set
 
 
 def parse_command(payload: bytes) -> Command:

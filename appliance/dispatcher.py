@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from appliance.budgets import Balance
+from appliance.engine import Engine
 from appliance.errors import Code, EngineError
 from appliance.executor import Executor, StageOutput
 from appliance.plan import StoppedBy, Wish, expected_gain
@@ -20,10 +22,11 @@ class Dispatcher:
     and this one, must not overlap.
 
     `finished` is called with a task that has its answer, `rejected` with one that gets none,
-    `unaffordable` with one for which a budget has no room.
+    `unaffordable` with one for which a budget has no room. `failed` is called once for a run of a
+    stage that raised, however many tasks were in it.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - it is built in one place, by name
         self,
         *,
         executor: Executor,
@@ -31,6 +34,7 @@ class Dispatcher:
         finished: Callable[[Task], None],
         rejected: Callable[[Task, Code, str], None],
         unaffordable: Callable[[Task, Balance], None],
+        failed: Callable[[Engine, EngineError], None],
     ) -> None:
         self.scheduler = Scheduler(times=executor.times, answer=self._answer, reject=self._reject)
         self._executor = executor
@@ -40,10 +44,13 @@ class Dispatcher:
         self._rejected = rejected
         self._unaffordable = unaffordable
         self._running: list[Task] = []
+        self._failed = failed
+        self._in_flight: Counter[int] = Counter()
 
     def submit(self, task: Task) -> None:
         """Takes a new task in."""
         now_s = self._clock()
+        self._in_flight[id(task.plan.engine)] += 1
         self._tenancy.arrived(task, now_s)
         if self.scheduler.has_room_for_sample():
             task.sample = self._tenancy.steering.chooses(self._tenancy.in_mode(task.plan))
@@ -71,7 +78,9 @@ class Dispatcher:
         for task in batch:
             self.scheduler.shares.used(task.request.tenant, each_s, output.ended_s)
         for task, decision in self._executor.take(batch, output):
-            if task.closed:
+            if task.closed and isinstance(decision, EngineError):
+                task.features = None
+            elif task.closed:
                 self._run_on(task, output.ended_s)
             elif isinstance(decision, EngineError):
                 self._reject(task, Code.ENGINE_FAILED, str(decision))
@@ -79,6 +88,19 @@ class Dispatcher:
                 self._answer(task, decision)
             else:
                 self._resume(task, decision, output.ended_s)
+        # What a frame makes of an engine's numbers says nothing of the engine: only what raises.
+        raised = [answer for answer in output.answers if isinstance(answer, EngineError)]
+        if raised:
+            self._failed(batch[0].plan.engine, raised[0])
+
+    def has_tasks_of(self, engine: Engine) -> bool:
+        """Whether a task of an engine is to be answered, or to run on as a sample."""
+        return id(engine) in self._in_flight or self.scheduler.room.has_samples_of(engine)
+
+    def remove(self, engine: Engine) -> None:
+        """Takes an engine out that has no task left; its backend is no longer asked."""
+        self.scheduler.room.forget(engine)
+        self._executor.remove(engine)
 
     def fire(self) -> None:
         """Answers or turns away the tasks whose time has come, while a stage runs or between."""
@@ -125,6 +147,10 @@ class Dispatcher:
         # The stage of one that runs is still to take them.
         if not task.sample and not self._is_running(task):
             task.features = None
+        engine = id(task.plan.engine)
+        self._in_flight[engine] -= 1
+        if not self._in_flight[engine]:
+            del self._in_flight[engine]
         return task.answered_s
 
     def _is_running(self, task: Task) -> bool:

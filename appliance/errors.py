@@ -98,6 +98,16 @@ class EngineError(DelenError):
     """An engine folder cannot be used, or a stage of it failed."""
 
 
+class EngineClosed(DelenError):
+    """An engine is not open yet, or no more: it is being opened, and can be asked for then."""
+
+    def __init__(self, engine: str, *, opens_in_s: float) -> None:
+        super().__init__(f"the engine {engine} is being opened")
+        self.engine = engine
+        self.opens_in_s = opens_in_s
+        """By how long it took when it last was; 0 where that is not known."""
+
+
 class ModellingError(DelenError):
     """A dataset, a training run or an export cannot be used or brought to its end."""
 

@@ -70,11 +70,17 @@ class Executor:
 
     def warm_up(self, engine: Engine, *, runs: int) -> None:
         """Runs an empty input through every stage, so that the estimates are this machine's own."""
+        for _ in self.warming_up(engine, runs=runs):
+            pass
+
+    def warming_up(self, engine: Engine, *, runs: int) -> Iterator[int]:
+        """Warms an engine up stage by stage, so that others' stages can run between; gives each."""
         for run in range(runs):
             for stage, started_s, ended_s in self._empty_run(engine):
                 # The first run allocates, and tells nothing of those after it.
                 if run > 0:
                     self.times(engine).observe(stage, ended_s - started_s)
+                yield stage
 
     def exercise(self, engine: Engine, *, seconds: float) -> None:
         """Runs an empty input through the stages for a while, so that a meter sees their cost."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 from types import TracebackType
@@ -13,7 +14,7 @@ from typing_extensions import Self
 
 from appliance import frames
 from appliance.duplicates import InHand, key_of, may_be_logged
-from appliance.errors import Code, Rejected, StoreError
+from appliance.errors import Code, EngineClosed, EngineError, Rejected, StoreError
 from appliance.loop import ExecutorLoop
 from appliance.messages import (
     Arrival,
@@ -24,10 +25,14 @@ from appliance.messages import (
     RequestKey,
     Result,
 )
-from appliance.plan import Plan
+from appliance.opener import Opened
+from appliance.parking import Parking
 from appliance.policy_book import PolicyBook
+from appliance.quantities import Dimension, format_quantity
 from appliance.reader import Reader
+from appliance.shelf import EngineShelf, StageFailed
 from appliance.task import Task
+from appliance.upkeep import Upkeep
 
 _log = logging.getLogger(__name__)
 
@@ -39,12 +44,39 @@ OVERSHOOT = 4
 brokers (Mosquitto 2.0.11) send more than that once the first are acknowledged."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PolicyStart:
+    """A policy that was there before anything arrived, and how it is put in force."""
+
+    tenant: str
+    put_in_force: Callable[[], object]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Checked:
+    """A request that is no duplicate."""
+
+    arrival: Arrival
+    key: RequestKey | None
+
+    @property
+    def tenant(self) -> str:
+        return self.arrival.request.tenant
+
+
+_Waiting = _Checked | PolicyPush | PolicyStart
+"""What may have to wait for an engine."""
+
+_Item = Arrival | PolicyPush | PolicyStart | CommandPush | Opened | StageFailed
+
+
 class Intake:
     """Owns the thread that decodes frames, finds duplicates and puts policies in force.
 
-    `reject` is called with a request that gets no answer, `repeat` with one whose answer is in
-    the log already, `report` with a policy push and `obey` with a command that are next; all in
-    this thread.
+    What needs an engine that is being opened waits for it, and all that comes later from the same
+    tenant behind it; other tenants' requests go on. `reject` is called with a request that gets
+    no answer, `repeat` with one whose answer is in the log already, `report` with a policy push
+    and `obey` with a command that are next; all in this thread.
     """
 
     def __init__(  # noqa: PLR0913 - it is built in one place, by name
@@ -52,6 +84,8 @@ class Intake:
         *,
         loop: ExecutorLoop,
         book: PolicyBook,
+        shelf: EngineShelf,
+        upkeep: Upkeep,
         in_hand: InHand,
         database: Path,
         receive_maximum: int,
@@ -63,6 +97,8 @@ class Intake:
     ) -> None:
         self._loop = loop
         self._book = book
+        self._shelf = shelf
+        self._upkeep = upkeep
         self._in_hand = in_hand
         self._database = database
         self._qos_1_places = OVERSHOOT * receive_maximum + QOS_0_PLACES
@@ -71,7 +107,8 @@ class Intake:
         self._repeat = repeat
         self._report = report
         self._obey = obey
-        self._inbox: SimpleQueue[Arrival | PolicyPush | CommandPush | None] = SimpleQueue()
+        self._inbox: SimpleQueue[_Item | None] = SimpleQueue()
+        self._parking: Parking[_Waiting] = Parking()
         self._thread = threading.Thread(target=self._run, name="intake")
 
     def __enter__(self) -> Self:
@@ -87,37 +124,78 @@ class Intake:
         self._inbox.put(None)
         self._thread.join()
 
-    def put(self, item: Arrival | PolicyPush | CommandPush) -> None:
+    def put(self, item: _Item) -> None:
         """Takes something in without waiting; Rejected where there is no room for it.
 
         The Receive Maximum holds back what comes with QoS 1, so that it is mostly a flood of QoS 0
-        that is turned away here. Policies and commands always find room.
+        that is turned away here. All but requests always find room.
         """
         if isinstance(item, Arrival):
             places = self._qos_1_places if item.request.qos else QOS_0_PLACES
-            if self._inbox.qsize() >= places:
+            if self._inbox.qsize() + len(self._parking) >= places:
                 raise Rejected(Code.TOO_MANY, "too many frames wait to be decoded: send less")
         self._inbox.put(item)
 
+    def start_with(self, policies: Sequence[PolicyStart]) -> None:
+        """Puts policies in force, and waits for their engines; before this is entered."""
+        for policy in policies:
+            self._attempt(policy)
+        while len(self._parking):
+            item = self._inbox.get()
+            if isinstance(item, Opened):
+                self._take_in(item)
+
     def _run(self) -> None:
         with Reader(self._database) as reader:
-            while (item := self._inbox.get()) is not None:
-                if isinstance(item, PolicyPush):
-                    self._report(item)
+            ending = False
+            # What waits for an engine when the end comes is still answered.
+            while not ending or len(self._parking):
+                item = self._inbox.get()
+                if item is None:
+                    ending = True
+                elif isinstance(item, Arrival):
+                    self._take(item, reader)
                 elif isinstance(item, CommandPush):
                     self._obey(item)
+                elif isinstance(item, Opened):
+                    self._take_in(item)
+                elif isinstance(item, StageFailed):
+                    self._upkeep.stage_failed(item)
                 else:
-                    self._take(item, reader)
+                    self._attempt(item)
 
     def _take(self, arrival: Arrival, reader: Reader) -> None:
-        request = arrival.request
-        key = key_of(request, arrival.payload)
-        if key is not None and not self._is_new(request, key, reader):
+        key = key_of(arrival.request, arrival.payload)
+        if key is None or self._is_new(arrival.request, key, reader):
+            self._attempt(_Checked(arrival=arrival, key=key))
+
+    def _take_in(self, opened: Opened) -> None:
+        name = opened.engine.name
+        self._upkeep.opened(opened)
+        for item in self._parking.release(name):
+            self._attempt(item)
+        self._upkeep.settle(name)
+
+    def _attempt(self, item: _Waiting) -> None:
+        """Deals with something, or has it wait for the engine that it needs."""
+        if self._parking.holds(item.tenant):
+            self._parking.park_behind(item.tenant, item)
             return
         try:
-            task = self._task(arrival, key)
+            if isinstance(item, PolicyPush):
+                self._report(item)
+            elif isinstance(item, PolicyStart):
+                item.put_in_force()
+            else:
+                self._submit(item)
+        except EngineClosed as closed:
+            self._parking.park(item.tenant, item, engine=closed.engine)
+
+    def _submit(self, checked: _Checked) -> None:
+        try:
+            task = self._task(checked.arrival, checked.key)
         except Rejected as rejected:
-            self._reject(request, key, rejected)
+            self._reject(checked.arrival.request, checked.key, rejected)
         else:
             self._loop.submit(task)
 
@@ -136,21 +214,32 @@ class Intake:
     def _task(self, arrival: Arrival, key: RequestKey | None) -> Task:
         if arrival.refusal is not None:
             raise arrival.refusal
-        plan = self._plan(arrival.request.tenant)
+        plan = self._book.plan(arrival.request.tenant)
+        task = Task(request=arrival.request, key=key, plan=plan, features=None)
+        self._require_open(task)
         engine = plan.engine
-        frame = frames.decode(
+        task.features = frames.decode(
             arrival.payload, arrival.content_type, engine.input, engine.kind, self._limits
         )
-        return Task(request=arrival.request, key=key, plan=plan, features=frame)
+        return task
 
-    def _plan(self, tenant: str) -> Plan:
-        plan = self._book.plans.get(tenant)
-        if plan is None:
+    def _require_open(self, task: Task) -> None:
+        """Raises EngineClosed where a task must wait for its engine, Rejected where it can not."""
+        try:
+            self._shelf.engine(task.plan.engine.name)
+        except EngineError as error:
+            raise Rejected(Code.ENGINE_FAILED, str(error)) from error
+        except EngineClosed as closed:
+            bound_s = task.response_time_bound_s
+            if bound_s is None or closed.opens_in_s < bound_s:
+                raise
+            opens_in = format_quantity(closed.opens_in_s, Dimension.TIME)
             raise Rejected(
-                Code.NOT_FOUND,
-                f"no policy is in force for the tenant {tenant!r}: push one to its policy/set",
-            )
-        return plan
+                Code.TOO_MANY,
+                f"{closed}, which takes some {opens_in}, and its bound is"
+                f" {format_quantity(bound_s, Dimension.TIME)}: send again then, or give engines"
+                " more room (DELEN_ENGINE_MEMORY)",
+            ) from closed
 
 
 def _find(reader: Reader, key: RequestKey) -> Reply | None:

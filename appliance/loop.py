@@ -53,7 +53,7 @@ class ExecutorLoop:
         self._inbox: SimpleQueue[Task | Callable[[], None]] = SimpleQueue()
         self._idle = True
         self._stopping = False
-        self._contexts = ExitStack()
+        self._contexts: dict[int, ExitStack] = {}
         self._turn = threading.Condition(threading.RLock())
         self._alarm_s = math.inf
         self._ended = False
@@ -108,7 +108,22 @@ class ExecutorLoop:
 
     def enter(self, context: AbstractContextManager[T]) -> T:
         """Enters something in the executor's thread, to be left there when the thread ends."""
-        return self.occupy(lambda: self._contexts.enter_context(context))
+        return self.occupy(lambda: self._enter(context))
+
+    def leave(self, context: AbstractContextManager[T]) -> None:
+        """Leaves earlier what was entered; to be called in the executor's thread."""
+        self._contexts.pop(id(context)).close()
+
+    def _enter(self, context: AbstractContextManager[T]) -> T:
+        with ExitStack() as stack:
+            entered = stack.enter_context(context)
+            self._contexts[id(context)] = stack.pop_all()
+        return entered
+
+    def _leave_all(self) -> None:
+        with ExitStack() as last_entered_first:
+            for stack in self._contexts.values():
+                last_entered_first.push(stack)
 
     def _locked(self, work: Callable[[], T]) -> T:
         with self._turn:
@@ -119,7 +134,8 @@ class ExecutorLoop:
         self._locked(self._dispatcher.scheduler.answer_all)
 
     def _run(self) -> None:
-        with self._contexts:
+        with ExitStack() as at_the_end:
+            at_the_end.callback(self._leave_all)
             while not self._stopping or len(self._dispatcher.scheduler):
                 self._take_in()
                 self._take_turn()

@@ -167,6 +167,8 @@ class PolicyState:
     accepted_at: str | None = None
     feasibility: tuple[ExitOutlook, ...] = ()
     conflicts: tuple[str, ...] = ()
+    out_of_service: str | None = None
+    """Why requests get no answer although a policy was accepted, and what to do."""
     last_rejection: PolicyRejection | None = None
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from datetime import datetime, timezone
 from functools import partial
@@ -17,15 +18,15 @@ from appliance import frames
 from appliance.backends import choice
 from appliance.bookkeeper import Bookkeeper
 from appliance.budgets import Balance, Budgets
-from appliance.command import parse_command
 from appliance.connection import BrokerAddress
-from appliance.device_budget import DeviceBudget, parse_device_budget
 from appliance.dispatcher import Dispatcher
 from appliance.duplicates import InHand
 from appliance.energy import Energy
-from appliance.errors import Code, DelenError, InvalidDocument, Rejected, ServiceError, StoreError
+from appliance.engine import Engine
+from appliance.errors import Code, EngineError, Rejected, ServiceError
 from appliance.executor import Executor
 from appliance.gateway import Gateway
+from appliance.initial_policies import kept_policies, policies_to_start_from
 from appliance.intake import Intake
 from appliance.loop import ExecutorLoop
 from appliance.messages import (
@@ -33,12 +34,14 @@ from appliance.messages import (
     Arrival,
     CommandPush,
     PolicyPush,
+    PolicyState,
     Reply,
     Request,
     RequestKey,
 )
+from appliance.opener import Opened, Opener
+from appliance.orders import DEVICE_BUDGET, Orders
 from appliance.plan import Plan
-from appliance.policy import tenant_of
 from appliance.policy_book import PolicyBook
 from appliance.power.meters import MeterOptions
 from appliance.power.protocol import Reading
@@ -47,13 +50,14 @@ from appliance.quantities import Dimension, format_quantity
 from appliance.reader import Reader
 from appliance.replies import rejection_of, result_of
 from appliance.settings import Settings
-from appliance.shelf import EngineShelf
+from appliance.shelf import EngineShelf, StageFailed
 from appliance.store import Store
 from appliance.task import Task
 from appliance.telemetry import Windows
 from appliance.teller import Teller
 from appliance.tenancy import DeviceState, Tenancy
 from appliance.topics import Topics
+from appliance.upkeep import Upkeep
 
 _log = logging.getLogger(__name__)
 
@@ -64,14 +68,14 @@ SHORTEST_GAP_S = 0.5
 BASELINE_TIMEOUT_S = 3.0
 BASELINE_POLL_S = 0.05
 
-DEVICE_BUDGET = "device_budget"
-"""What the command is kept as that changes the device's budget."""
-
 
 class Service:
-    """An appliance: entered, it serves; left, it drains, says `stopped`, and ends its threads."""
+    """An appliance: entered, it serves; left, it drains, says `stopped`, and ends its threads.
 
-    def __init__(self, settings: Settings) -> None:
+    `drain` is called where it is told to: it is to be left then.
+    """
+
+    def __init__(self, settings: Settings, drain: Callable[[], None] = lambda: None) -> None:
         self._settings = settings
         self._topics = Topics(settings.topic_prefix)
         self._parts = ExitStack()
@@ -79,7 +83,6 @@ class Service:
         self._windows = Windows()
         self._energy = Energy(max_gap_s=max(SHORTEST_GAP_S, 4 * settings.meter_interval))
         self._budgets = Budgets(energy=self._energy, weights=self._weights)
-        self._budgets.set_device(settings.device_budget)
         self._tenancy = Tenancy(budgets=self._budgets)
         self._executor = Executor(time.monotonic, self._tenancy)
         self._dispatcher = Dispatcher(
@@ -88,6 +91,7 @@ class Service:
             finished=self._finished,
             rejected=self._task_rejected,
             unaffordable=self._unaffordable,
+            failed=self._stage_failed,
         )
         self._scheduler = self._dispatcher.scheduler
         self._loop = ExecutorLoop(
@@ -103,11 +107,18 @@ class Service:
             ),
             deliver=self._take_reading,
         )
-        self._shelf = EngineShelf(
-            folder=settings.engines,
+        self._opener = Opener(
             loop=self._loop,
             executor=self._executor,
-            open_backend=lambda engine: choice.opened(engine, settings.backend, settings.threads),
+            dispatcher=self._dispatcher,
+            new_backend=lambda engine: choice.opened(engine, settings.backend, settings.threads),
+            opened=self._take_opened,
+        )
+        self._shelf = EngineShelf(
+            folder=settings.engines,
+            memory_bytes=settings.engine_memory or math.inf,
+            opener=self._opener,
+            clock=time.monotonic,
         )
         self._store = Store(
             settings.database,
@@ -126,12 +137,24 @@ class Service:
             appliance=settings.appliance_id,
             shelf=self._shelf,
             store=self._store,
+            stage_times_s=self._opener.stage_times_s,
             publish=self._take_up_plans,
             wall_clock=time.time,
+        )
+        self._upkeep = Upkeep(shelf=self._shelf, book=self._book, tell=self._tell_state)
+        self._orders = Orders(
+            device_budget=settings.device_budget,
+            budgets=self._budgets,
+            loop=self._loop,
+            store=self._store,
+            upkeep=self._upkeep,
+            drain=drain,
         )
         self._intake = Intake(
             loop=self._loop,
             book=self._book,
+            shelf=self._shelf,
+            upkeep=self._upkeep,
             in_hand=self._in_hand,
             database=settings.database,
             receive_maximum=settings.receive_maximum,
@@ -161,7 +184,8 @@ class Service:
             publish=self._gateway.publish_telemetry,
             windows=self._windows,
             plans=lambda: self._book.plans,
-            backends=self._shelf.backends,
+            shelf=self._shelf,
+            orders=self._orders,
             loop=self._loop,
             scheduler=self._scheduler,
             bookkeeper=self._bookkeeper,
@@ -181,14 +205,16 @@ class Service:
             parts.enter_context(self._loop)
             parts.enter_context(self._sampler)
             self._wait_for_idle_baseline()
-            self._restore_policies()
-            self._load_conditions()
+            parts.enter_context(self._opener)
+            folder, database = self._settings.conditions, self._settings.database
+            self._intake.start_with(kept_policies(database, self._book))
+            self._intake.start_with(policies_to_start_from(folder, database, self._book))
             parts.enter_context(self._intake)
             parts.callback(self._gateway.drain)
             self._gateway.open()
             self._parts = parts.pop_all()
         for state in self._book.states():
-            self._gateway.publish_policy_state(state.tenant, POLICY_STATE.dump_json(state))
+            self._tell_state(state)
         return self
 
     def __exit__(
@@ -303,6 +329,7 @@ class Service:
 
     def _tick(self) -> None:
         self._bookkeeper.tick()
+        self._opener.sweep()
         if self._sampler.status().reading is None:
             self._tenancy.device = DeviceState()
         plans, queues = self._executor.plans, self._scheduler.room.queue_lengths()
@@ -318,22 +345,20 @@ class Service:
     def _restore_budgets(self) -> None:
         with Reader(self._settings.database) as reader:
             self._bookkeeper.restore(reader.budgets())
-            told = reader.command(DEVICE_BUDGET)
-        if told is not None:
-            self._budgets.set_device(parse_device_budget(told))
+            self._orders.restore(reader.command(DEVICE_BUDGET))
+
+    # Engines and commands.
+
+    def _stage_failed(self, engine: Engine, error: EngineError) -> None:
+        """Called in the executor's thread, which goes on."""
+        self._intake.put(StageFailed(engine=engine, error=error, at_s=time.monotonic()))
+
+    def _take_opened(self, opened: Opened) -> None:
+        """Called in the opener's thread."""
+        self._intake.put(opened)
 
     def _obey(self, push: CommandPush) -> None:
-        try:
-            budget: DeviceBudget | None = parse_command(push.payload).device_budget
-            self._store.save_command(DEVICE_BUDGET, None if budget is None else budget.exactly())
-        except (InvalidDocument, StoreError) as error:
-            self._teller.command_failure = str(error)
-            _log.warning("a command is turned away: %s", error)
-        else:
-            self._teller.command_failure = None
-            in_force = budget or self._settings.device_budget
-            self._loop.call(lambda: self._budgets.set_device(in_force))
-            _log.info("the budget of the device is %s", in_force or "lifted")
+        self._orders.obey(push.payload)
         self._gateway.settled(push.delivery)
 
     # Policies.
@@ -347,27 +372,8 @@ class Service:
         self._gateway.publish_policy_state(push.tenant, payload, delivery=push.delivery)
         self._gateway.logged(push.delivery)
 
-    def _restore_policies(self) -> None:
-        with Reader(self._settings.database) as reader:
-            stored = reader.policies()
-        for policy in stored:
-            try:
-                self._book.restore(policy.tenant, policy.source)
-            except DelenError as error:
-                _log.error("tenant %s: the kept policy does not hold: %s", policy.tenant, error)
-
-    def _load_conditions(self) -> None:
-        """Puts the policies of the conditions folder in force for tenants that never had one."""
-        with Reader(self._settings.database) as reader:
-            known = reader.known_tenants()
-        for path in sorted(self._settings.conditions.glob("*.yaml")):
-            try:
-                source = path.read_bytes()
-                tenant = tenant_of(source)
-                if tenant not in known:
-                    self._book.push(tenant, source)
-            except (InvalidDocument, OSError) as error:
-                _log.error("%s is no policy: %s", path, error)
+    def _tell_state(self, state: PolicyState) -> None:
+        self._gateway.publish_policy_state(state.tenant, POLICY_STATE.dump_json(state))
 
 
 def serve(settings: Settings, stop: threading.Event) -> None:
@@ -381,7 +387,7 @@ def serve(settings: Settings, stop: threading.Event) -> None:
         stop.set()
 
     threading.excepthook = thread_died
-    with Service(settings) as service:
+    with Service(settings, drain=stop.set) as service:
         while not stop.wait(settings.telemetry_interval):
             service.tell()
     if died:

@@ -21,7 +21,7 @@ from pydantic_settings import (
 from appliance.device_budget import DeviceBudget, parse_device_budget
 from appliance.errors import SettingsError
 from appliance.fields import quantity, sentence_error
-from appliance.quantities import Dimension, QuantityError
+from appliance.quantities import Dimension, QuantityError, parse_quantity
 from appliance.topics import level_fault
 
 PREFIX = "DELEN_"
@@ -50,6 +50,18 @@ def _device_budget(text: object) -> object:
         return parse_device_budget(text)
     except QuantityError as error:
         raise sentence_error(str(error)) from error
+
+
+def _size(text: object) -> float | None:
+    if text is None:
+        return None
+    try:
+        size_bytes = parse_quantity(text, Dimension.SIZE)
+    except QuantityError as error:
+        raise sentence_error(str(error)) from error
+    if size_bytes <= 0:
+        raise sentence_error("a size is above zero; leave it out for no limit")
+    return size_bytes
 
 
 def _this_machine() -> str:
@@ -90,6 +102,8 @@ class Settings(BaseSettings):
     """The program, with arguments where it needs some."""
     device_budget: Annotated[DeviceBudget | None, BeforeValidator(_device_budget)] = None
     """What all tenants together may spend, as `2kJ per 1h`."""
+    engine_memory: Annotated[float | None, BeforeValidator(_size)] = None
+    """What the engines that are open may take together; those not used for longest make room."""
     threads: int | None = Field(default=None, ge=1, le=256)
     """Threads of one ONNX Runtime stage; by default all cores but one."""
     max_frame: Annotated[float, quantity(Dimension.SIZE), Field(ge=1024)] = 10e6

@@ -129,6 +129,7 @@ class Simulation:
             finished=finished,
             rejected=rejected,
             unaffordable=self._unaffordable,
+            failed=lambda _engine, _error: None,
         )
         self._tick_due_s = TICK_S
 

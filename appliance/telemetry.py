@@ -152,14 +152,17 @@ class ApplianceTelemetry:
     window_s: float
     uptime_s: float
     engines: tuple[str, ...]
+    """Those that are open."""
     backends: Mapping[str, str]
     """What runs each of the engines."""
+    out_of_service: Mapping[str, str]
+    """The engines that serve nobody any more, and why."""
     meter: str
     power: PowerTelemetry
     energy: EnergyTelemetry
     device_budget: BudgetTelemetry | None
     command_failure: str | None
-    """Why the last command was turned away."""
+    """Why the last command was turned away, or could not be carried out."""
     queue_length: int
     unlogged: int
     """Replies of QoS 0 that the log had no room for, since the start."""

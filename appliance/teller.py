@@ -6,9 +6,11 @@ from collections.abc import Callable, Mapping
 
 from appliance.bookkeeper import Bookkeeper
 from appliance.loop import ExecutorLoop
+from appliance.orders import Orders
 from appliance.plan import Plan
 from appliance.power.sampler import Sampler
 from appliance.scheduler import Scheduler
+from appliance.shelf import EngineShelf
 from appliance.store import Store
 from appliance.telemetry import (
     APPLIANCE_TELEMETRY,
@@ -27,9 +29,8 @@ from appliance.topics import Topics
 class Teller:
     """Tells of the tenants and of the appliance, each on its topic, since it last did.
 
-    `publish` is given a topic and a payload; `plans` and `backends` give what is in force and open.
-    What belongs to the executor's thread is asked for in it. `command_failure` says why the last
-    command was turned away.
+    `publish` is given a topic and a payload; `plans` gives what is in force. What belongs to the
+    executor's thread is asked for in it.
     """
 
     def __init__(  # noqa: PLR0913 - it is built in one place, by name
@@ -40,7 +41,8 @@ class Teller:
         publish: Callable[[str, bytes], None],
         windows: Windows,
         plans: Callable[[], Mapping[str, Plan]],
-        backends: Callable[[], Mapping[str, str]],
+        shelf: EngineShelf,
+        orders: Orders,
         loop: ExecutorLoop,
         scheduler: Scheduler,
         bookkeeper: Bookkeeper,
@@ -48,13 +50,13 @@ class Teller:
         store: Store,
         clock: Callable[[], float],
     ) -> None:
-        self.command_failure: str | None = None
         self._appliance = appliance
         self._topics = topics
         self._publish = publish
         self._windows = windows
         self._plans = plans
-        self._backends = backends
+        self._shelf = shelf
+        self._orders = orders
         self._loop = loop
         self._scheduler = scheduler
         self._bookkeeper = bookkeeper
@@ -75,17 +77,19 @@ class Teller:
         for tenant, window in told.items():
             self._tell_of(tenant, window, window_s, accounts[tenant], queues.get(tenant, 0))
         energy, device_budget, idle_w = self._loop.call(self._energy)
+        backends = self._shelf.backends()
         summary = ApplianceTelemetry(
             appliance=self._appliance,
             window_s=round(window_s, 3),
             uptime_s=round(now_s - self._started_s, 3),
-            engines=tuple(self._backends()),
-            backends=dict(self._backends()),
+            engines=tuple(backends),
+            backends=backends,
+            out_of_service=self._shelf.out_of_service(),
             meter=self._sampler.status().name,
             power=self._power(idle_w),
             energy=energy,
             device_budget=device_budget,
-            command_failure=self.command_failure,
+            command_failure=self._orders.failure,
             queue_length=sum(queues.values()),
             unlogged=self._store.turned_away,
             log_failure=self._store.failed,

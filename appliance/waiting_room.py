@@ -103,6 +103,10 @@ class WaitingRoom:
         self.samples[id(task)] = entry
         entry.group.push(entry)
 
+    def has_samples_of(self, engine: Engine) -> bool:
+        """Whether a sample waits that was answered and is still to run on."""
+        return any(entry.task.plan.engine is engine for entry in self.samples.values())
+
     def drop_samples(self) -> None:
         """Takes all samples out."""
         for entry in self.samples.values():

@@ -113,6 +113,7 @@ def play_live(  # noqa: PLR0913 - what is served, and how much of it
         finished=finished,
         rejected=rejected,
         unaffordable=lambda task, _balance: rejected(task, Code.TOO_MANY, ""),
+        failed=lambda _engine, _error: None,
     )
     loop = ExecutorLoop(
         dispatcher=dispatcher, tenancy=executor.tenancy, clock=time.monotonic, tick=lambda: None

@@ -132,6 +132,11 @@ class ApplianceProcess:
         self._process.send_signal(signal.SIGTERM)
         return self._process.wait(WAIT_S)
 
+    def wait(self) -> int:
+        """Waits until it ends by itself; its exit code."""
+        assert self._process is not None
+        return self._process.wait(WAIT_S)
+
     def __enter__(self) -> Self:
         return self
 

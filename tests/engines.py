@@ -26,18 +26,23 @@ def tiny_engine(
     latencies_s: Sequence[float | None] = (0.001, 0.001, 0.001, 0.001),
     kind: Kind = Kind.IMAGE,
     fixed_batch: bool = False,
+    breaks_at: float = 1e6,
 ) -> Path:
     """An engine folder with one exit per accuracy; the deeper the exit, the surer the answer.
 
     The logits at exit i are (i + 1) * mean(input) * (0, 1, 2): class 2 for a bright input, all
-    alike for a black one. The features are the input itself.
+    alike for a black one. The features are the input itself. For an input whose mean is
+    `breaks_at` or more the stages raise.
     """
     folder.mkdir(parents=True)
     stages = []
     for number, accuracy in enumerate(accuracies):
         path = folder / f"stage{number}.onnx"
         last = number == len(accuracies) - 1
-        onnx.save(_stage(shape, scale=number + 1.0, last=last, fixed_batch=fixed_batch), path)
+        model = _stage(
+            shape, scale=number + 1.0, last=last, fixed_batch=fixed_batch, breaks_at=breaks_at
+        )
+        onnx.save(model, path)
         latency_s = latencies_s[number]
         stages.append(
             Stage(
@@ -71,7 +76,12 @@ def seed_engine(folder: Path, profile: Sequence[dict[str, float]], *, place: str
 
 
 def _stage(
-    shape: tuple[int, ...], *, scale: float, last: bool, fixed_batch: bool
+    shape: tuple[int, ...],
+    *,
+    scale: float,
+    last: bool,
+    fixed_batch: bool,
+    breaks_at: float = 1e6,
 ) -> onnx.ModelProto:
     batch = 1 if fixed_batch else "N"
     weights = numpy_helper.from_array(
@@ -79,9 +89,16 @@ def _stage(
     )
     axes = numpy_helper.from_array(np.arange(1, len(shape) + 1), name="axes")
     column = numpy_helper.from_array(np.array([-1, 1]), name="column")
+    limit = numpy_helper.from_array(np.array(breaks_at, np.float32), name="limit")
+    ones = numpy_helper.from_array(np.ones(1, np.float32), name="ones")
     nodes = [
         helper.make_node("ReduceMean", ["input", "axes"], ["mean"], keepdims=0),
-        helper.make_node("Reshape", ["mean", "column"], ["means"]),
+        # There is a place 0 alone to gather from.
+        helper.make_node("Div", ["mean", "limit"], ["place"]),
+        helper.make_node("Cast", ["place"], ["whole_place"], to=TensorProto.INT64),
+        helper.make_node("Gather", ["ones", "whole_place"], ["one"]),
+        helper.make_node("Mul", ["mean", "one"], ["safe_mean"]),
+        helper.make_node("Reshape", ["safe_mean", "column"], ["means"]),
         helper.make_node("MatMul", ["means", "weights"], ["output"]),
     ]
     outputs = [helper.make_tensor_value_info("output", TensorProto.FLOAT, [batch, CLASSES])]
@@ -95,6 +112,6 @@ def _stage(
         "stage",
         [helper.make_tensor_value_info("input", TensorProto.FLOAT, [batch, *shape])],
         outputs,
-        initializer=[weights, axes, column],
+        initializer=[weights, axes, column, limit, ones],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)

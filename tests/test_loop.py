@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from appliance.dispatcher import Dispatcher
+from appliance.engine import Engine
 from appliance.errors import Code, EngineError
 from appliance.executor import Executor
 from appliance.loop import ExecutorLoop
@@ -29,6 +30,7 @@ class RunningLoop:
         self.engine = an_engine()
         self.backend = SimulatedBackend(self.clock, stage_times_s=(0.010,) * 4)
         self.ticks = 0
+        self.failures: list[tuple[Engine, EngineError]] = []
         self.outcomes: SimpleQueue[Outcome] = SimpleQueue()
         executor = Executor(self.clock)
         executor.add(self.engine, self.backend)
@@ -39,6 +41,7 @@ class RunningLoop:
                 finished=lambda task: self.outcomes.put((task, None)),
                 rejected=lambda task, code, _detail: self.outcomes.put((task, code)),
                 unaffordable=lambda task, _balance: self.outcomes.put((task, Code.TOO_MANY)),
+                failed=lambda engine, error: self.failures.append((engine, error)),
             ),
             tenancy=executor.tenancy,
             clock=self.clock,
@@ -156,6 +159,7 @@ def test_a_task_is_dealt_with_at_its_time_while_its_stage_still_runs(
                 finished=lambda task: outcomes.put((task, None)),
                 rejected=lambda task, code, _detail: outcomes.put((task, code)),
                 unaffordable=lambda task, _balance: outcomes.put((task, Code.TOO_MANY)),
+                failed=lambda _engine, _error: None,
             ),
             tenancy=executor.tenancy,
             clock=time.monotonic,

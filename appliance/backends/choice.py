@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import importlib
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from itertools import chain, islice
 
 from appliance.backends import builds
 from appliance.backends.protocol import Backend
@@ -81,23 +82,48 @@ def why_not_tensorrt(engine: Engine) -> str | None:
     return builds.refusal(engine, tensorrt=version, device=device)
 
 
-@contextmanager
-def opened(engine: Engine, name: str = AUTO, threads: int | None = None) -> Iterator[Backend]:
+def opened(
+    engine: Engine, name: str = AUTO, threads: int | None = None
+) -> AbstractContextManager[Backend]:
     """The open backend of that name; with `auto` the first that opens, and the log says why.
 
-    Entered and left in the thread that uses the backend. Raises EngineError where none opens.
+    What is read from disk is read here, in any thread; it is entered and left in the one that uses
+    the backend. Entering it raises EngineError where none opens.
     """
+    reasons: dict[str, str] = {}
+    made = _made(engine, IN_ORDER if name == AUTO else (name,), threads, reasons)
+    first = list(islice(made, 1))
+    return _entered(engine, chain(first, made), reasons)
+
+
+def _made(
+    engine: Engine, names: Sequence[str], threads: int | None, reasons: dict[str, str]
+) -> Iterator[tuple[str, Backend]]:
+    """The backends that can be made, one when it is asked for; of the others it notes why not."""
+    for name in names:
+        try:
+            backend = BACKENDS[name](engine, threads)
+        except EngineError as error:
+            reasons[name] = str(error)
+        else:
+            yield name, backend
+
+
+@contextmanager
+def _entered(
+    engine: Engine, made: Iterable[tuple[str, Backend]], reasons: dict[str, str]
+) -> Iterator[Backend]:
+    """The first of the backends that can be entered."""
     with ExitStack() as stack:
-        yield _enter_first(stack, engine, IN_ORDER if name == AUTO else (name,), threads)
+        yield _enter_first(stack, engine, made, reasons)
 
 
 def _enter_first(
-    stack: ExitStack, engine: Engine, names: Sequence[str], threads: int | None
+    stack: ExitStack, engine: Engine, made: Iterable[tuple[str, Backend]], reasons: dict[str, str]
 ) -> Backend:
-    reasons: dict[str, str] = {}
-    for name in names:
+    for name, backend in made:
         try:
-            backend = stack.enter_context(BACKENDS[name](engine, threads))
+            stack.enter_context(backend)
         except EngineError as error:
             reasons[name] = str(error)
         else:

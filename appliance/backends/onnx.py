@@ -30,7 +30,9 @@ class OnnxBackend:
     A batch of one goes from stage to stage without a copy; a batch of several is joined once
     before a stage and handed on as views of its output, on the host whatever the provider.
     `threads` work on one stage, by default all cores but one, which is left to the network and
-    the decoding. What `provider` has no kernel for runs on the CPU.
+    the decoding. What `provider` has no kernel for runs on the CPU. The stages are read where the
+    backend is made, so that the executor's thread need not wait for it: nothing in them is bound
+    to a thread. Raises EngineError where a stage cannot be opened.
     """
 
     def __init__(self, engine: Engine, *, threads: int | None = None, provider: str = CPU) -> None:
@@ -41,15 +43,15 @@ class OnnxBackend:
         self._sessions: list[Any] = []
         self._output_names: list[list[str]] = []
         self._fixed_batch: list[bool] = []
+        if provider not in ort.get_available_providers():
+            raise EngineError(
+                f"ONNX Runtime {ort.__version__} here has no {provider}: install a build that has,"
+                " or choose another backend"
+            )
+        for number in range(len(engine.stages)):
+            self._open_stage(number)
 
     def __enter__(self) -> Self:
-        if self._provider not in ort.get_available_providers():
-            raise EngineError(
-                f"ONNX Runtime {ort.__version__} here has no {self._provider}: install a build that"
-                " has, or choose another backend"
-            )
-        for number in range(len(self._engine.stages)):
-            self._open_stage(number)
         return self
 
     def __exit__(

@@ -23,7 +23,11 @@ INPUT, OUTPUT, FEATURES = "input", "output", "features"
 
 
 class Backend(Protocol):
-    """Runs an engine's stages. It is entered, used and left in one thread, the executor's."""
+    """Runs an engine's stages.
+
+    It is made in any thread, which may take its time, and entered, used and left in one, the
+    executor's, where other engines' stages wait meanwhile.
+    """
 
     name: str
 
