@@ -115,7 +115,6 @@ def test_the_gardens_budget_runs_out_and_it_degrades(summary: dict[str, Any]) ->
 
     assert garden["ran_out_s"] > 2.0
     assert garden["versions"]["2"]["over_budget"] > 0
-    assert garden["versions"]["2"]["energy_j"] < garden["versions"]["1"]["energy_j"]
     assert all(tenant["energy_j"] > 0.0 for tenant in summary.values())
 
 
