@@ -14,9 +14,9 @@ from rich.console import Console
 from rich.table import Table
 
 from appliance import frames, manifest
+from appliance.answer import softmax
 from appliance.backends.onnx import OnnxBackend
 from appliance.engine import Engine
-from appliance.answer import softmax
 from appliance.modelling.datasets import Digits, Example, Part
 from appliance.modelling.profiling.profile import Suggestion, profile, suggest_thresholds
 from appliance.modelling.profiling.thresholds import NEVER, parse_goal

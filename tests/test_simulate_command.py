@@ -143,7 +143,7 @@ def test_the_log_is_replayed_with_the_policies_that_are_kept(
 
 
 def test_mistakes_in_policies_are_shown_at_their_places(
-    engines: Path, gate: Path, tmp_path: Path,
+    engines: Path, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     bad, lost = tmp_path / "bad.yaml", tmp_path / "lost.yaml"
