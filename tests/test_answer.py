@@ -29,7 +29,8 @@ def test_it_says_what_the_definitions_say(values: list[float], temperature: floa
     assert answer.margin == pytest.approx(largest[1] - largest[0], abs=1e-5)
     known = exact[exact > 0.0]
     assert answer.entropy == pytest.approx(-(known @ np.log(known)), abs=1e-4)
-    assert answer.expected_accuracy == pytest.approx(float(softmax(logits / temperature).max()))
+    calibrated = softmax(logits / np.float32(temperature))
+    assert answer.expected_accuracy == pytest.approx(float(calibrated.max()), abs=1e-5)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])

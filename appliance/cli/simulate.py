@@ -184,6 +184,7 @@ def _tenant_findings(tenant: str, tally: Tally) -> dict[str, Any]:
         "response_time_ms": {f"p{p}": _ms(tally.percentile_s(p)) for p in PERCENTS},
         "bound_kept": _rounded(tally.bound_kept),
         "accuracy": _rounded(tally.accuracy),
+        "agreement": _rounded(tally.agreement),
         "answers_from": "frames" if tally.recorded else "profile",
         "energy_j": round(tally.energy_j, 6),
         "rejected": {str(code.value): n for code, n in sorted(tally.rejected.items())},
@@ -217,6 +218,8 @@ def _print(outcome: Outcome) -> None:
         if tally.plan.modes:
             shares = ", ".join(f"{mode} {part:.1%}" for mode, part in tally.mode_shares().items())
             console.print(f"{tenant}: in its modes {shares} of the time", markup=False)
+        if tally.agreement is not None and tally.plan.policy.bounds.agreement is not None:
+            console.print(f"{tenant}: {tally.agreement:.2%} agree with the last exit", markup=False)
         if not tally.recorded:
             console.print(f"{tenant}: answers are drawn from the profile", markup=False)
     simulated = format_quantity(outcome.seconds, Dimension.TIME)

@@ -6,8 +6,6 @@ import random
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
 from appliance.adaptation import ModeChange
 from appliance.device_budget import DeviceBudget
 from appliance.engine import Engine
@@ -17,7 +15,7 @@ from appliance.simulation import Answers, SimulatedRequest, Simulation
 from appliance.task import Task
 from appliance.workload.network import Network, network_of
 from appliance.workload.pace import StagePace
-from appliance.workload.tally import Tally
+from appliance.workload.tally import Frame, Tally
 from appliance.workload.trace import Arrival
 
 
@@ -59,7 +57,7 @@ class Scenario:
             tenant: Tally(plan=plan, recorded=self.networks[plan.engine.name].recorded)
             for tenant, plan in plans.items()
         }
-        self._shows: dict[str, int | None] = {}
+        self._frames: dict[str, Frame] = {}
         self._simulation = Simulation(
             finished=self._finished, rejected=self._rejected, changed=self._changed
         )
@@ -91,19 +89,18 @@ class Scenario:
     def _requests(self, arrivals: Iterable[Arrival]) -> Iterator[SimulatedRequest]:
         for number, arrival in enumerate(arrivals):
             name = str(number)
-            answers, shows = self._sources[arrival.tenant].next(arrival)
-            self._shows[name] = shows
+            answers, self._frames[name] = self._sources[arrival.tenant].next(arrival)
             self._tallies[arrival.tenant].came(arrival.at_s)
             yield SimulatedRequest(
                 at_s=arrival.at_s, tenant=arrival.tenant, answers=answers, name=name
             )
 
     def _finished(self, task: Task) -> None:
-        shows = self._shows.pop(task.request.id)
-        self._tallies[task.request.tenant].answered(task, shows)
+        frame = self._frames.pop(task.request.id)
+        self._tallies[task.request.tenant].answered(task, frame)
 
     def _rejected(self, task: Task, code: Code, _detail: str) -> None:
-        del self._shows[task.request.id]
+        del self._frames[task.request.id]
         self._tallies[task.request.tenant].turned_away(task, code)
 
     def _changed(self, change: ModeChange, now_s: float) -> None:
@@ -127,11 +124,12 @@ class _Frames:
         self._network = network
         self._chance = random.Random(f"frames {seed} {tenant}")
         self._rows = list(network.answers)
-        self._classes = network.classes.tolist()
+        shown, seen = network.classes.tolist(), network.answers[:, -1].argmax(axis=1).tolist()
+        self._frames = [Frame(*frame) for frame in zip(shown, seen, strict=True)]
         self._of_label: dict[str, list[int]] = {}
 
-    def next(self, arrival: Arrival) -> tuple[Answers, int | None]:
-        """The answers to a request's frame, and the class that it shows, None for unknown."""
+    def next(self, arrival: Arrival) -> tuple[Answers, Frame]:
+        """What the network answers to a request's frame, and what there is to be seen in it."""
         engine = self._network.engine
         if arrival.answers is not None:
             if len(arrival.answers) != len(engine.stages):
@@ -139,20 +137,21 @@ class _Frames:
                     f"a request of {arrival.tenant} has answers of {len(arrival.answers)} exits,"
                     f" but {engine.name} has {len(engine.stages)}"
                 )
-            label = arrival.label
-            known = label is not None and label in engine.labels
-            return arrival.answers, engine.labels.index(label or "") if known else None
+            known = arrival.label is not None and arrival.label in engine.labels
+            shows = engine.labels.index(arrival.label or "") if known else None
+            return arrival.answers, Frame(shows, int(arrival.answers[-1].argmax()))
         if arrival.label is None:
             number = int(self._chance.random() * len(self._rows))
         else:
             number = self._chance.choice(self._showing(arrival.label))
-        return self._rows[number], self._classes[number]
+        return self._rows[number], self._frames[number]
 
     def _showing(self, label: str) -> list[int]:
         numbers = self._of_label.get(label)
         if numbers is None:
-            shown = np.array([self._network.engine.label(c) == label for c in self._classes])
-            numbers = self._of_label[label] = np.flatnonzero(shown).tolist()
+            shown = [self._network.engine.label(frame.shows or 0) for frame in self._frames]
+            numbers = [number for number, one in enumerate(shown) if one == label]
+            self._of_label[label] = numbers
         if not numbers:
             raise WorkloadError(
                 f"no frame of {self._network.engine.name} shows the label {label}:"

@@ -7,6 +7,7 @@ from array import array
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,13 @@ from appliance.task import Task
 
 OWN_MODE = "policy"
 """What a tenant's mode is called where none of its policy's modes is in force."""
+
+
+class Frame(NamedTuple):
+    """What a request's frame shows, None where nobody knows, and what the last exit sees in it."""
+
+    shows: int | None
+    last: int
 
 
 @dataclass(kw_only=True)
@@ -35,6 +43,7 @@ class Tally:
     stopped_by: Counter[StoppedBy] = field(default_factory=Counter)
     energy_j: float = 0.0
     """All that its stages cost, those of rejected requests among them."""
+    _agreed: int = 0
     _labelled: int = 0
     _right: int = 0
     _bounded: int = 0
@@ -47,8 +56,8 @@ class Tally:
         """Counts a request."""
         self.arrived_s.append(at_s)
 
-    def answered(self, task: Task, shows: int | None) -> None:
-        """Counts an answer; `shows` is the class that the frame shows, None where nobody knows."""
+    def answered(self, task: Task, frame: Frame) -> None:
+        """Counts an answer to a frame."""
         metrics, why = task.metrics, task.stopped_by
         if metrics is None or why is None or task.probabilities is None:
             raise ValueError(f"the task {task.request.id} has no answer")
@@ -56,9 +65,11 @@ class Tally:
         self.response_times_s.append(metrics.response_time)
         self.exits.append(metrics.exit)
         self.stopped_by[why] += 1
-        if shows is not None:
+        said = int(task.probabilities.argmax())
+        self._agreed += said == frame.last
+        if frame.shows is not None:
             self._labelled += 1
-            self._right += int(task.probabilities.argmax()) == shows
+            self._right += said == frame.shows
         bound_s = task.plan.policy.bounds.response_time
         if bound_s is not None:
             self._bounded += 1
@@ -94,6 +105,11 @@ class Tally:
     def accuracy(self) -> float | None:
         """The fraction of answers that were right, of those to frames whose label is known."""
         return self._right / self._labelled if self._labelled else None
+
+    @property
+    def agreement(self) -> float | None:
+        """The fraction of answers that the last exit would have given as well."""
+        return self._agreed / self.answers if self.answers else None
 
     def percentile_s(self, percent: float) -> float | None:
         """Of the response times; None where nothing was answered."""

@@ -164,7 +164,31 @@ def test_answers_that_come_along_are_the_ones_given() -> None:
     tally = Scenario({"gate": plan}, Machine()).play(arrivals).tallies["gate"]
 
     assert tally.exit_counts().tolist() == [0, 2, 0, 0]
-    assert tally.accuracy == 0.5
+    assert (tally.accuracy, tally.agreement) == (0.5, 1.0)
+
+
+def test_answers_are_compared_with_the_last_exits() -> None:
+    plan = a_plan("exit_when: exit >= 0", engine=ENGINE)
+    steady = np.array([[9, 0]] * 4, np.float32)
+    turning = np.array([[9, 0], [0, 9], [0, 9], [0, 9]], np.float32)
+    arrivals = [
+        Arrival(at_s=float(number), tenant="gate", answers=answers)
+        for number, answers in enumerate([steady, steady, steady, turning])
+    ]
+
+    tally = Scenario({"gate": plan}, Machine()).play(arrivals).tallies["gate"]
+
+    assert tally.agreement == 0.75
+
+
+def test_a_policy_that_asks_for_agreement_gets_it() -> None:
+    plan = a_plan("bounds: {agreement: 95%}\nexit_when: exit >= 0", engine=ENGINE)
+
+    tally = played([plan], 10.0, 1500.0).tallies["gate"]
+
+    assert tally.agreement is not None
+    assert tally.agreement >= 0.94
+    assert tally.answers == len(tally.arrived_s)
 
 
 def test_answers_must_have_the_networks_exits() -> None:
