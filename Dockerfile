@@ -15,7 +15,7 @@ SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
 RUN apt-get update -qq \
  && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
     ca-certificates g++ python3 python3-dev python3-venv \
- && rm -rf /var/lib/apt/lists/* \
+ && apt-get clean && rm -rf /var/lib/apt/lists/* \
  # System site packages: TensorRT's Python bindings come with the base image.
  && python3 -m venv --system-site-packages /opt/delen
 COPY pyproject.toml constraints.txt README.md LICENSE /src/
@@ -34,7 +34,7 @@ FROM ${BASE_IMAGE}
 # hadolint ignore=DL3008
 RUN apt-get update -qq \
  && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3 \
- && rm -rf /var/lib/apt/lists/* \
+ && apt-get clean && rm -rf /var/lib/apt/lists/* \
  && useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin delen \
  && install -d -o delen -g delen /var/lib/delen /run/delen
 COPY --from=build /opt/delen /opt/delen
@@ -42,6 +42,7 @@ COPY --from=build /opt/delen /opt/delen
 ENV PATH=/opt/delen/bin:${PATH} \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
+    ORT_DISABLE_TELEMETRY=1 \
     DELEN_ENGINES=/srv/delen/engines \
     DELEN_CONDITIONS=/srv/delen/conditions \
     DELEN_DATABASE=/var/lib/delen/delen.db \

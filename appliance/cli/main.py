@@ -11,6 +11,7 @@ from appliance.cli import compile as compile_command
 from appliance.cli import (
     demo,
     doctor,
+    health,
     import_delen,
     log,
     policy,
@@ -20,6 +21,7 @@ from appliance.cli import (
     send,
     serve,
     split,
+    tenant,
     train,
 )
 from appliance.errors import DelenError, InvalidDocument
@@ -33,7 +35,7 @@ app = typer.Typer(
 )
 _VERBS = (
     demo, serve, run, send, policy, log, power, train, split, profile, compile_command,
-    import_delen, doctor,
+    import_delen, tenant, health, doctor,
 )  # fmt: skip
 for verbs in _VERBS:
     verbs.register(app)

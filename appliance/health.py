@@ -1,0 +1,98 @@
+"""Whether the appliance is online, in a file that it keeps writing for others to read."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from pydantic import TypeAdapter, ValidationError
+from typing_extensions import Self
+
+from appliance.errors import ServiceError
+
+_log = logging.getLogger(__name__)
+
+EVERY_S = 2.0
+STALE_S = 10.0
+"""Who has not written for so long has died or hangs."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Health:
+    """How the appliance stands, in a sentence."""
+
+    well: bool
+    sentence: str
+    at_s: float
+    """By the clock that counts from the machine's start, which is the same for all its processes:
+    a Jetson's date leaps when it first reaches a time server."""
+
+
+_HEALTH = TypeAdapter(Health)
+
+
+class HealthFile:
+    """The file of one appliance; it is there only while the `with` block around it runs.
+
+    Without a path nothing is written. Where it cannot be written the appliance goes on, and the
+    log says so once.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._complained = False
+
+    def write(self, health: Health) -> None:
+        """Puts this in the place of what was there before, whole or not at all."""
+        if self._path is None:
+            return
+        partial = self._path.with_name(f"{self._path.name}.partial")
+        try:
+            partial.write_bytes(_HEALTH.dump_json(health))
+            partial.replace(self._path)
+        except OSError as error:
+            if not self._complained:
+                _log.warning("DELEN_HEALTH_FILE cannot be written: %s", error)
+            self._complained = True
+
+    def __enter__(self) -> Self:
+        self._remove()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._remove()
+
+    def _remove(self) -> None:
+        try:
+            if self._path is not None:
+                self._path.unlink(missing_ok=True)
+        except OSError as error:
+            _log.warning("DELEN_HEALTH_FILE cannot be removed: %s", error)
+
+
+def read_health(path: Path, now_s: float) -> Health:
+    """What an appliance last wrote; unwell where it has not for long, or never.
+
+    Raises ServiceError where the file cannot be read.
+    """
+    try:
+        health = _HEALTH.validate_json(path.read_bytes())
+    except FileNotFoundError:
+        sentence = f"no appliance runs here, or it is still starting: there is no {path}"
+        return Health(well=False, sentence=sentence, at_s=now_s)
+    except OSError as error:
+        raise ServiceError(f"DELEN_HEALTH_FILE cannot be read: {error}") from error
+    except ValidationError as error:
+        raise ServiceError(f"{path} was written by no appliance: name another file") from error
+    age_s = now_s - health.at_s
+    if not 0 <= age_s <= STALE_S:
+        sentence = f"the appliance hangs or has died: {path} is {age_s:.0f} s old; restart it"
+        return Health(well=False, sentence=sentence, at_s=health.at_s)
+    return health
