@@ -3,13 +3,17 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test check bench digits clean
+.PHONY: demo test test-container check bench digits clean
 
 demo: .venv/.demo mosquitto
 	$(BIN)/delen demo $(ARGS)
 
 test: .venv/.dev mosquitto
 	$(BIN)/python -m pytest $(ARGS)
+
+test-container: .venv/.dev mosquitto
+	@sh deploy/install-packages docker
+	$(BIN)/python -m pytest tests/container -m container --timeout 600 $(ARGS)
 
 check: .venv/.dev
 	$(BIN)/ruff check

@@ -53,9 +53,7 @@ class HealthFile:
             partial.write_bytes(_HEALTH.dump_json(health))
             partial.replace(self._path)
         except OSError as error:
-            if not self._complained:
-                _log.warning("DELEN_HEALTH_FILE cannot be written: %s", error)
-            self._complained = True
+            self._complain(error)
 
     def __enter__(self) -> Self:
         self._remove()
@@ -74,7 +72,12 @@ class HealthFile:
             if self._path is not None:
                 self._path.unlink(missing_ok=True)
         except OSError as error:
-            _log.warning("DELEN_HEALTH_FILE cannot be removed: %s", error)
+            self._complain(error)
+
+    def _complain(self, error: OSError) -> None:
+        if not self._complained:
+            _log.warning("DELEN_HEALTH_FILE cannot be written: %s", error)
+        self._complained = True
 
 
 def read_health(path: Path, now_s: float) -> Health:

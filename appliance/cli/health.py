@@ -1,4 +1,7 @@
-"""`delen health`: whether the appliance of this machine is online."""
+"""`delen health`: whether the appliance of this machine is online.
+
+Also `python -m appliance.cli.health`, which loads nothing else and so takes a quarter of the time.
+"""
 
 from __future__ import annotations
 
@@ -34,3 +37,7 @@ def health(
     print(json.dumps(asdict(found)) if as_json else found.sentence)
     if not found.well:
         raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    typer.run(health)

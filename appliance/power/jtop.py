@@ -12,7 +12,6 @@ from appliance.errors import MeterError
 from appliance.power.protocol import Reading
 from appliance.power.tegrastats_line import OFF_C
 
-
 SOCKET = Path("/run/jtop.sock")
 
 
