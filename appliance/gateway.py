@@ -281,10 +281,11 @@ class Gateway:
         reason: ReasonCode,
         _properties: Properties | None,
     ) -> None:
+        was_online = self.connected.is_set()
         self.connected.clear()
         with self._lock:
             self._deliveries.disconnected()
-        if reason.is_failure:
+        if reason.is_failure and was_online:
             self.trouble = f"the connection to the broker is lost: {reason}; reconnecting"
             _log.warning(self.trouble)
 

@@ -14,7 +14,7 @@ from appliance.errors import ServiceError
 
 _log = logging.getLogger(__name__)
 
-EVERY_S = 2.0
+EVERY_S = 1.0
 STALE_S = 10.0
 """Who has not written for so long has died or hangs."""
 
