@@ -62,6 +62,20 @@ class Composition:
     def start(self, service: str) -> None:
         self.engine.docker("start", self.container(service))
 
+    def twin_with_data_in(self, tmpfs: str) -> str:
+        """Stops the appliance and starts another in its stead, whose data are in memory."""
+        self.stop("appliance")
+        seen = json.loads(self.engine.docker("inspect", self.container("appliance")))[0]
+        (network,) = seen["NetworkSettings"]["Networks"]
+        options = ["--network", network, "--tmpfs", tmpfs]
+        options += [f"--env={variable}" for variable in seen["Config"]["Env"]]
+        options += [
+            f"--volume={mount['Source']}:{mount['Destination']}:ro"
+            for mount in seen["Mounts"]
+            if mount["Type"] == "bind"
+        ]
+        return self.engine.docker("run", "--detach", *options, seen["Config"]["Image"])
+
     def health(self) -> str:
         """What `delen health` says in the appliance's container, well or not."""
         return self.try_("exec", "-T", "appliance", "delen", "health").stdout.strip()
