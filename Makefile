@@ -20,6 +20,8 @@ check: .venv/.dev
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/hadolint Dockerfile deploy/mosquitto/Dockerfile
+	$(BIN)/shellcheck deploy/install-packages deploy/make-secrets deploy/mosquitto/run
 
 bench: .venv/.dev mosquitto
 	$(BIN)/python -m benchmarks
