@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test check bench digits clean
+.PHONY: demo test test-container check bench digits clean
 
 demo: .venv/.demo mosquitto
 	$(BIN)/delen demo $(ARGS)
@@ -11,11 +11,17 @@ demo: .venv/.demo mosquitto
 test: .venv/.dev mosquitto
 	$(BIN)/python -m pytest $(ARGS)
 
+test-container: .venv/.dev mosquitto
+	@sh deploy/install-packages docker
+	$(BIN)/python -m pytest tests/container -m container --timeout 600 $(ARGS)
+
 check: .venv/.dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/hadolint Dockerfile deploy/mosquitto/Dockerfile
+	$(BIN)/shellcheck deploy/install-packages deploy/make-secrets deploy/mosquitto/run
 
 bench: .venv/.dev mosquitto
 	$(BIN)/python -m benchmarks

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import sys
 import threading
 import time
 import uuid
@@ -72,6 +73,7 @@ class Gateway:
         self._max_packet_bytes = math.inf
         self._draining = False
         self.connected = threading.Event()
+        self.trouble: str | None = f"the broker at {broker} has not answered yet"
         # The lock guards the four fields below it; whoever holds it neither waits nor publishes.
         self._lock = threading.Lock()
         self._deliveries = Deliveries()
@@ -230,7 +232,8 @@ class Gateway:
         properties: Properties | None,
     ) -> None:
         if reason.is_failure:
-            _log.error("the broker refuses the connection: %s; check DELEN_MQTT_*", reason)
+            self.trouble = f"the broker refuses the connection: {reason}; check DELEN_MQTT_*"
+            _log.error(self.trouble)
             return
         self._max_packet_bytes = getattr(properties, "MaximumPacketSize", math.inf)
         with self._lock:
@@ -246,7 +249,10 @@ class Gateway:
         )
 
     def _connect_failed(self, _client: mqtt.Client, _userdata: object) -> None:
-        _log.warning("the broker at %s cannot be reached; trying again", self._broker)
+        # paho calls this while it handles the reason.
+        reason = sys.exc_info()[1]
+        self.trouble = f"the broker at {self._broker} cannot be reached ({reason}); trying again"
+        _log.warning(self.trouble)
 
     def _subscribed(
         self,
@@ -258,10 +264,12 @@ class Gateway:
     ) -> None:
         refused = [str(reason) for reason in reasons if reason.is_failure]
         if refused:
-            _log.error("the broker refuses a subscription: %s; check its ACL", ", ".join(refused))
+            self.trouble = f"the broker refuses a subscription: {', '.join(refused)}; check its ACL"
+            _log.error(self.trouble)
             return
         status = self._topics.appliance_status(self._appliance)
         client.publish(status, "online", qos=1, retain=True)
+        self.trouble = None
         self.connected.set()
         _log.info("online at %s", self._broker)
 
@@ -273,11 +281,13 @@ class Gateway:
         reason: ReasonCode,
         _properties: Properties | None,
     ) -> None:
+        was_online = self.connected.is_set()
         self.connected.clear()
         with self._lock:
             self._deliveries.disconnected()
-        if reason.is_failure:
-            _log.warning("the connection to the broker is lost: %s; reconnecting", reason)
+        if reason.is_failure and was_online:
+            self.trouble = f"the connection to the broker is lost: {reason}; reconnecting"
+            _log.warning(self.trouble)
 
     def _published(
         self,

@@ -1,38 +1,101 @@
-"""When an engine whose stages fail is reloaded, and when it is taken out of service."""
+"""Whether the appliance is online, in a file that it keeps writing for others to read."""
 
 from __future__ import annotations
 
-from collections import deque
-from dataclasses import dataclass, field
-from enum import Enum
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
 
-MOST_FAILURES = 3
-WINDOW_S = 60.0
-"""So many failures within so long take an engine out of service."""
+from pydantic import TypeAdapter, ValidationError
+from typing_extensions import Self
+
+from appliance.errors import ServiceError
+
+_log = logging.getLogger(__name__)
+
+EVERY_S = 1.0
+STALE_S = 10.0
+"""Who has not written for so long has died or hangs."""
 
 
-class Remedy(Enum):
-    """What is done about a failure."""
-
-    NOTHING = "nothing"
-    RELOAD = "reload"
-    TAKE_OUT = "take out"
-
-
-@dataclass(slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Health:
-    """An engine's failures of the last minute. Pure: it is told the time, in monotonic seconds."""
+    """How the appliance stands, in a sentence."""
 
-    _failed_s: deque[float] = field(default_factory=lambda: deque(maxlen=MOST_FAILURES))
+    well: bool
+    sentence: str
+    at_s: float
+    """By the clock that counts from the machine's start, which is the same for all its processes:
+    a Jetson's date leaps when it first reaches a time server."""
 
-    def failed(self, now_s: float) -> Remedy:
-        """What the failure of a stage asks for: the first in a minute a reload, the third the end.
 
-        A reload that did not help is not tried again while the minute lasts.
-        """
-        while self._failed_s and now_s - self._failed_s[0] > WINDOW_S:
-            self._failed_s.popleft()
-        self._failed_s.append(now_s)
-        if len(self._failed_s) == MOST_FAILURES:
-            return Remedy.TAKE_OUT
-        return Remedy.RELOAD if len(self._failed_s) == 1 else Remedy.NOTHING
+_HEALTH = TypeAdapter(Health)
+
+
+class HealthFile:
+    """The file of one appliance; it is there only while the `with` block around it runs.
+
+    Without a path nothing is written. Where it cannot be written the appliance goes on, and the
+    log says so once.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._complained = False
+
+    def write(self, health: Health) -> None:
+        """Puts this in the place of what was there before, whole or not at all."""
+        if self._path is None:
+            return
+        partial = self._path.with_name(f"{self._path.name}.partial")
+        try:
+            partial.write_bytes(_HEALTH.dump_json(health))
+            partial.replace(self._path)
+        except OSError as error:
+            self._complain(error)
+
+    def __enter__(self) -> Self:
+        self._remove()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._remove()
+
+    def _remove(self) -> None:
+        try:
+            if self._path is not None:
+                self._path.unlink(missing_ok=True)
+        except OSError as error:
+            self._complain(error)
+
+    def _complain(self, error: OSError) -> None:
+        if not self._complained:
+            _log.warning("DELEN_HEALTH_FILE cannot be written: %s", error)
+        self._complained = True
+
+
+def read_health(path: Path, now_s: float) -> Health:
+    """What an appliance last wrote; unwell where it has not for long, or never.
+
+    Raises ServiceError where the file cannot be read.
+    """
+    try:
+        health = _HEALTH.validate_json(path.read_bytes())
+    except FileNotFoundError:
+        sentence = f"no appliance runs here, or it is still starting: there is no {path}"
+        return Health(well=False, sentence=sentence, at_s=now_s)
+    except OSError as error:
+        raise ServiceError(f"DELEN_HEALTH_FILE cannot be read: {error}") from error
+    except ValidationError as error:
+        raise ServiceError(f"{path} was written by no appliance: name another file") from error
+    age_s = now_s - health.at_s
+    if not 0 <= age_s <= STALE_S:
+        sentence = f"the appliance hangs or has died: {path} is {age_s:.0f} s old; restart it"
+        return Health(well=False, sentence=sentence, at_s=health.at_s)
+    return health

@@ -26,6 +26,7 @@ from appliance.engine import Engine
 from appliance.errors import Code, EngineError, Rejected, ServiceError
 from appliance.executor import Executor
 from appliance.gateway import Gateway
+from appliance.health import EVERY_S, Health, HealthFile
 from appliance.initial_policies import kept_policies, policies_to_start_from
 from appliance.intake import Intake
 from appliance.loop import ExecutorLoop
@@ -233,6 +234,12 @@ class Service:
         """How many requests and policies were received and not acknowledged yet."""
         return self._gateway.open_deliveries()
 
+    def health(self) -> Health:
+        """How it stands; returns only if the executor's thread does not hang."""
+        self._loop.call(lambda: None)
+        trouble = "; ".join(filter(None, (self._gateway.trouble, self._store.failed)))
+        return Health(well=not trouble, sentence=trouble or "online", at_s=time.monotonic())
+
     def tell(self) -> None:
         """Publishes telemetry on the time since it was last told."""
         self._teller.tell()
@@ -387,8 +394,16 @@ def serve(settings: Settings, stop: threading.Event) -> None:
         stop.set()
 
     threading.excepthook = thread_died
-    with Service(settings, drain=stop.set) as service:
-        while not stop.wait(settings.telemetry_interval):
-            service.tell()
+    with (
+        HealthFile(settings.health_file) as health_file,
+        Service(settings, drain=stop.set) as service,
+    ):
+        due_s = time.monotonic() + settings.telemetry_interval
+        while not stop.is_set():
+            health_file.write(service.health())
+            if time.monotonic() >= due_s:
+                service.tell()
+                due_s += settings.telemetry_interval
+            stop.wait(min(EVERY_S, max(0.0, due_s - time.monotonic())))
     if died:
         raise ServiceError(f"the thread {', '.join(died)} died; the log above says of what")

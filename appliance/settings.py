@@ -90,6 +90,10 @@ class Settings(BaseSettings):
     conditions: Path = Path("conditions")
     """Policies here are loaded at start for tenants that never had one."""
     database: Path = Path("delen.db")
+    health_file: Path | None = None
+    """Where the appliance tells `delen health` how it stands; by default nowhere."""
+    passwords: Path = Path("secrets/broker/passwords")
+    """The broker's password file, which `delen tenant` changes."""
     backend: BackendName = "auto"
     """What runs the stages; `auto` takes TensorRT where it works, else ONNX Runtime on the CPU."""
     compile: Literal["auto", "never"] = "never"

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from appliance import manifest
 from appliance.engine import Engine
+from appliance.engine_health import MOST_FAILURES, WINDOW_S, Health, Remedy
 from appliance.errors import EngineClosed, EngineError
 from appliance.eviction import Held, to_unload
-from appliance.health import MOST_FAILURES, WINDOW_S, Health, Remedy
 from appliance.opener import Opened, Opener
 
 _log = logging.getLogger(__name__)

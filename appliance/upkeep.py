@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 
+from appliance.engine_health import Remedy
 from appliance.errors import EngineError
-from appliance.health import Remedy
 from appliance.messages import PolicyState
 from appliance.opener import Opened
 from appliance.policy_book import PolicyBook

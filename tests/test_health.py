@@ -1,54 +1,149 @@
-"""An engine that fails is reloaded once, and goes out of service at three failures in a minute."""
+"""Whether an appliance is online: what it writes, and what `delen health` makes of it."""
 
 from __future__ import annotations
 
-from itertools import pairwise
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
-from hypothesis import given
-from hypothesis import strategies as st
+import pytest
+import typer
+from typer.testing import CliRunner, Result
 
-from appliance.health import MOST_FAILURES, WINDOW_S, Health, Remedy
+from appliance.broker import Mosquitto
+from appliance.cli import health as health_command
+from appliance.errors import ServiceError, SettingsError
+from appliance.health import STALE_S, Health, HealthFile, read_health
+from appliance.service import serve
+from appliance.settings import Settings
+from tests.appliances import settings_for
+from tests.conftest import StartBroker
+from tests.waiting import wait_until
 
-MOMENTS = st.lists(st.floats(0.0, 300.0), max_size=12).map(sorted)
-
-
-def remedies(failed_s: list[float]) -> list[Remedy]:
-    """What each failure asks for, up to the one that takes the engine out."""
-    health, given_ = Health(), []
-    for time_s in failed_s:
-        given_.append(health.failed(time_s))
-        if given_[-1] is Remedy.TAKE_OUT:
-            break
-    return given_
-
-
-def test_the_first_failure_reloads_the_second_waits_and_the_third_takes_out() -> None:
-    given_ = remedies([0.0, 20.0, 60.0])
-
-    assert given_ == [Remedy.RELOAD, Remedy.NOTHING, Remedy.TAKE_OUT]
+ONLINE = Health(well=True, sentence="online", at_s=100.0)
 
 
-def test_a_failure_after_a_quiet_minute_reloads_again() -> None:
-    given_ = remedies([0.0, 60.1, 120.3])
+@contextmanager
+def appliance(settings: Settings) -> Iterator[None]:
+    """`delen serve` in a thread."""
+    stop = threading.Event()
+    thread = threading.Thread(target=serve, args=(settings, stop))
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
 
-    assert given_ == [Remedy.RELOAD] * 3
+
+def sentence(path: Path) -> str:
+    return read_health(path, time.monotonic()).sentence
 
 
-@given(MOMENTS)
-def test_an_engine_goes_out_at_the_third_failure_within_a_minute_and_never_before(
-    failed_s: list[float],
+def delen_health(path: Path | None, *options: str) -> Result:
+    app = typer.Typer()
+    health_command.register(app)
+    return CliRunner().invoke(
+        app, list(options), env={"DELEN_HEALTH_FILE": None if path is None else str(path)}
+    )
+
+
+def test_what_was_written_is_read(tmp_path: Path) -> None:
+    with HealthFile(tmp_path / "health") as file:
+        file.write(ONLINE)
+
+        assert read_health(tmp_path / "health", ONLINE.at_s + 1) == ONLINE
+
+
+@pytest.mark.parametrize("later_s", [STALE_S + 1, -1.0], ids=["too old", "of an earlier boot"])
+def test_who_has_not_written_for_long_is_unwell(tmp_path: Path, later_s: float) -> None:
+    with HealthFile(tmp_path / "health") as file:
+        file.write(ONLINE)
+
+        found = read_health(tmp_path / "health", ONLINE.at_s + later_s)
+
+    assert not found.well
+    assert "hangs or has died" in found.sentence
+
+
+def test_the_file_is_gone_when_the_appliance_is(tmp_path: Path) -> None:
+    with HealthFile(tmp_path / "health") as file:
+        file.write(ONLINE)
+
+    assert list(tmp_path.iterdir()) == []
+    assert "no appliance runs here" in read_health(tmp_path / "health", 0).sentence
+
+
+def test_what_an_appliance_left_that_was_killed_is_removed_at_the_start(tmp_path: Path) -> None:
+    (tmp_path / "health").write_text("left")
+
+    with HealthFile(tmp_path / "health"):
+        assert not (tmp_path / "health").exists()
+
+
+def test_a_file_that_cannot_be_written_is_complained_about_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    given_ = remedies(failed_s)
+    with caplog.at_level(logging.WARNING), HealthFile(tmp_path / "no" / "health") as file:
+        file.write(ONLINE)
+        file.write(ONLINE)
 
-    for number, remedy in enumerate(given_):
-        now_s = failed_s[number]
-        lately = [time_s for time_s in failed_s[: number + 1] if now_s - time_s <= WINDOW_S]
-        assert (remedy is Remedy.TAKE_OUT) == (len(lately) >= MOST_FAILURES)
+    assert len(caplog.messages) == 1
+    assert "DELEN_HEALTH_FILE cannot be written" in caplog.text
 
 
-@given(MOMENTS)
-def test_there_is_no_more_than_one_reload_in_a_minute(failed_s: list[float]) -> None:
-    given_ = remedies(failed_s)
+def test_another_programs_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "health").write_text("ok")
 
-    reloads_s = [s for s, remedy in zip(failed_s, given_, strict=False) if remedy is Remedy.RELOAD]
-    assert all(after_s - before_s > WINDOW_S for before_s, after_s in pairwise(reloads_s))
+    with pytest.raises(ServiceError, match="written by no appliance"):
+        read_health(tmp_path / "health", 0)
+
+
+def test_an_appliance_that_is_online_says_so(broker: Mosquitto, tmp_path: Path) -> None:
+    settings = settings_for(broker, tmp_path, health_file=tmp_path / "health")
+
+    with appliance(settings):
+        wait_until(lambda: sentence(tmp_path / "health") == "online")
+
+        outcome = delen_health(tmp_path / "health")
+
+    assert (outcome.exit_code, outcome.stdout) == (0, "online\n")
+
+
+def test_where_the_broker_is_away_it_goes_on_trying_and_says_so(
+    start_broker: StartBroker, tmp_path: Path
+) -> None:
+    broker = start_broker()
+    broker.stop()
+    settings = settings_for(broker, tmp_path, health_file=tmp_path / "health")
+
+    with appliance(settings):
+        wait_until(lambda: "cannot be reached" in sentence(tmp_path / "health"))
+        outcome = delen_health(tmp_path / "health")
+        broker.start()
+        wait_until(lambda: sentence(tmp_path / "health") == "online")
+
+    assert outcome.exit_code == 1
+    assert f"127.0.0.1:{broker.port} cannot be reached (" in outcome.stdout
+    assert "refused" in outcome.stdout
+
+
+def test_a_password_that_the_broker_refuses_is_said(
+    start_broker: StartBroker, tmp_path: Path
+) -> None:
+    broker = start_broker(users={"box": "its secret"})
+    credentials = {"mqtt_username": "box", "mqtt_password": "another"}
+    settings = settings_for(broker, tmp_path, health_file=tmp_path / "health", **credentials)
+
+    with appliance(settings):
+        wait_until(lambda: "refuses the connection" in sentence(tmp_path / "health"))
+
+
+def test_without_the_setting_the_command_says_which_to_set() -> None:
+    outcome = delen_health(None)
+
+    assert isinstance(outcome.exception, SettingsError)
+    assert "DELEN_HEALTH_FILE" in str(outcome.exception)

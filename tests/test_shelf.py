@@ -16,9 +16,9 @@ from appliance.backends.onnx import OnnxBackend
 from appliance.backends.protocol import Backend, Features
 from appliance.dispatcher import Dispatcher
 from appliance.engine import Engine
+from appliance.engine_health import Remedy
 from appliance.errors import Code, EngineClosed, EngineError
 from appliance.executor import Executor
-from appliance.health import Remedy
 from appliance.loop import ExecutorLoop
 from appliance.opener import Opened, Opener
 from appliance.shelf import EngineShelf, StageFailed

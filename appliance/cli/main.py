@@ -12,6 +12,7 @@ from appliance.cli import (
     bench,
     demo,
     doctor,
+    health,
     import_delen,
     log,
     policy,
@@ -22,6 +23,7 @@ from appliance.cli import (
     serve,
     simulate,
     split,
+    tenant,
     train,
 )
 from appliance.cli import compile as compile_command
@@ -36,7 +38,7 @@ app = typer.Typer(
 )
 _VERBS = (
     demo, serve, run, send, policy, log, power, train, split, profile, compile_command,
-    import_delen, simulate, bench, doctor,
+    import_delen, simulate, bench, tenant, health, doctor,
 )  # fmt: skip
 for verbs in _VERBS:
     verbs.register(app)

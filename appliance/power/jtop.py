@@ -5,11 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from appliance.errors import MeterError
 from appliance.power.protocol import Reading
 from appliance.power.tegrastats_line import OFF_C
+
+SOCKET = Path("/run/jtop.sock")
 
 
 class Jtop:
@@ -29,6 +32,11 @@ class Jtop:
             raise MeterError(
                 "jetson-stats is not installed: pip install 'delen[jetson]'"
             ) from error
+        if SOCKET.is_dir():
+            raise MeterError(
+                f"{SOCKET} is a folder, which Docker makes where the socket is absent: remove it,"
+                " start jtop.service, and mount the socket as compose.jtop.yaml does"
+            )
         try:
             with jtop.jtop(interval=self._interval_s) as client:
                 while not self._closed.is_set():
