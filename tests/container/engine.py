@@ -51,7 +51,7 @@ class Engine:
         secrets = {"ca": CERTIFICATES, "pip": PIP_CONFIGURATION}
         options = [f"--build-arg={name}={value}" for name, value in arguments.items()]
         options += [f"--secret=id={i},src={path}" for i, path in secrets.items() if path.is_file()]
-        self.docker("build", "--quiet", "--tag", tag, *options, str(context))
+        self.docker("build", "--quiet", "--network=host", "--tag", tag, *options, str(context))
 
     def import_debian(self, tag: str) -> None:
         """Makes a plain Debian an image, without pulling one."""
@@ -95,7 +95,9 @@ def own_engine() -> Iterator[Engine]:
         folder = Path(tempfile.mkdtemp(prefix="delen-docker-"))
         stack.callback(_remove, folder)
         engine = Engine(host=f"unix://{folder}/docker.sock")
-        command = ["dockerd", "--host", f"unix://{folder}/docker.sock"]
+        # Neither a bridge nor rules of a firewall, which would outlive it.
+        command = ["dockerd", "--bridge=none", "--iptables=false"]
+        command += ["--host", f"unix://{folder}/docker.sock"]
         for option, name in (("data-root", "data"), ("exec-root", "exec"), ("pidfile", "pid")):
             command += [f"--{option}", str(folder / name)]
         with (folder / "log").open("wb") as log:
