@@ -87,7 +87,7 @@ def test_a_container_without_the_nvidia_runtime_is_told_of_it(
     (tmp_path / "tensorrt.py").write_text("raise ImportError('libcuda.so.1: cannot open it')")
     monkeypatch.syspath_prepend(tmp_path)
 
-    with pytest.raises(EngineError, match="tensorrt does not load .*`runtime: nvidia`"):
+    with pytest.raises(EngineError, match=r"tensorrt does not load .*`runtime: nvidia`"):
         choice.here()
 
 
