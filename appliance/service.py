@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -23,10 +22,10 @@ from appliance.dispatcher import Dispatcher
 from appliance.duplicates import InHand
 from appliance.energy import Energy
 from appliance.engine import Engine
-from appliance.errors import Code, EngineError, Rejected, ServiceError
+from appliance.errors import Code, EngineError, Rejected
 from appliance.executor import Executor
 from appliance.gateway import Gateway
-from appliance.health import EVERY_S, Health, HealthFile
+from appliance.health import Health
 from appliance.initial_policies import kept_policies, policies_to_start_from
 from appliance.intake import Intake
 from appliance.loop import ExecutorLoop
@@ -381,29 +380,3 @@ class Service:
 
     def _tell_state(self, state: PolicyState) -> None:
         self._gateway.publish_policy_state(state.tenant, POLICY_STATE.dump_json(state))
-
-
-def serve(settings: Settings, stop: threading.Event) -> None:
-    """Runs the appliance until `stop` is set. Raises DelenError where it cannot start or go on."""
-    died: list[str] = []
-
-    def thread_died(args: threading.ExceptHookArgs) -> None:
-        name = args.thread.name if args.thread is not None else "unknown"
-        _log.critical("the thread %s died", name, exc_info=args.exc_value)
-        died.append(name)
-        stop.set()
-
-    threading.excepthook = thread_died
-    with (
-        HealthFile(settings.health_file) as health_file,
-        Service(settings, drain=stop.set) as service,
-    ):
-        due_s = time.monotonic() + settings.telemetry_interval
-        while not stop.is_set():
-            health_file.write(service.health())
-            if time.monotonic() >= due_s:
-                service.tell()
-                due_s += settings.telemetry_interval
-            stop.wait(min(EVERY_S, max(0.0, due_s - time.monotonic())))
-    if died:
-        raise ServiceError(f"the thread {', '.join(died)} died; the log above says of what")

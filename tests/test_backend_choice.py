@@ -81,6 +81,16 @@ def test_auto_takes_onnx_runtime_where_there_is_no_tensorrt(
     assert "engine tiny runs on onnx; not on tensorrt: tensorrt does not load" in caplog.text
 
 
+def test_a_container_without_the_nvidia_runtime_is_told_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tensorrt.py").write_text("raise ImportError('libcuda.so.1: cannot open it')")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    with pytest.raises(EngineError, match=r"tensorrt does not load .*`runtime: nvidia`"):
+        choice.here()
+
+
 def test_auto_takes_onnx_runtime_where_there_is_no_device(
     board: Board, engine: Engine, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -17,7 +17,7 @@ from appliance.broker import Mosquitto
 from appliance.cli import health as health_command
 from appliance.errors import ServiceError, SettingsError
 from appliance.health import STALE_S, Health, HealthFile, read_health
-from appliance.service import serve
+from appliance.serving import serve
 from appliance.settings import Settings
 from tests.appliances import settings_for
 from tests.conftest import StartBroker

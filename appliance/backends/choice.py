@@ -53,6 +53,8 @@ BACKENDS: Mapping[str, Callable[[Engine, int | None], Backend]] = {
 }
 """The backends by the name that `DELEN_BACKEND` gives them. Each factory raises EngineError."""
 
+_DRIVER = "libcuda.so"
+
 IN_ORDER = ("tensorrt", "onnx")
 """What `auto` tries, the best first."""
 
@@ -63,14 +65,20 @@ def here() -> tuple[str, str]:
         try:
             importlib.import_module(library)
         except Exception as error:
-            sentence = f"{library.split('.')[0]} does not load ({error}): on a Jetson it comes with"
-            source = "JetPack" if library == "tensorrt" else "pip install 'delen[jetson]'"
-            raise EngineError(f"{sentence} {source}") from error
+            name = library.split(".", maxsplit=1)[0]
+            raise EngineError(f"{name} does not load ({error}): {_source(name, error)}") from error
     import tensorrt  # noqa: PLC0415 - found a moment ago
 
     from appliance.backends.cuda import describe_device  # noqa: PLC0415
 
     return tensorrt.__version__, describe_device()
+
+
+def _source(library: str, error: Exception) -> str:
+    if _DRIVER in str(error):
+        return "the NVIDIA driver is missing; a container has it by `runtime: nvidia`"
+    source = "JetPack" if library == "tensorrt" else "pip install 'delen[jetson]'"
+    return f"on a Jetson it comes with {source}"
 
 
 def why_not_tensorrt(engine: Engine) -> str | None:

@@ -9,7 +9,7 @@ import threading
 import typer
 
 from appliance.modelling.compile import compile_missing
-from appliance.service import serve as run_service
+from appliance.serving import serve as run_service
 from appliance.settings import read_settings, unknown_variables
 
 _log = logging.getLogger(__name__)

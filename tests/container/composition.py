@@ -62,8 +62,9 @@ class Composition:
     def start(self, service: str) -> None:
         self.engine.docker("start", self.container(service))
 
-    def twin_with_data_in(self, tmpfs: str) -> str:
-        """Stops the appliance and starts another in its stead, whose data are in memory."""
+    @contextmanager
+    def twin_with_data_in(self, tmpfs: str) -> Iterator[str]:
+        """Has another appliance in the first one's stead, whose data are in memory; its id."""
         self.stop("appliance")
         seen = json.loads(self.engine.docker("inspect", self.container("appliance")))[0]
         (network,) = seen["NetworkSettings"]["Networks"]
@@ -74,7 +75,13 @@ class Composition:
             for mount in seen["Mounts"]
             if mount["Type"] == "bind"
         ]
-        return self.engine.docker("run", "--detach", *options, seen["Config"]["Image"])
+        twin = self.engine.docker("run", "--detach", *options, seen["Config"]["Image"])
+        try:
+            yield twin
+        finally:
+            self.engine.docker("rm", "--force", twin)
+            self.start("appliance")
+            self.wait_online()
 
     def health(self) -> str:
         """What `delen health` says in the appliance's container, well or not."""

@@ -15,6 +15,12 @@ from pathlib import Path
 START_S = 60.0
 COMMAND_S = 500.0
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
+_FIREWALL = {
+    "filter": ("INPUT", "FORWARD", "OUTPUT"),
+    "nat": ("PREROUTING", "INPUT", "OUTPUT", "POSTROUTING"),
+}
+"""The tables that an engine writes to, and the chains that each has of itself."""
+
 PIP_CONFIGURATION = Path("/etc/pip.conf")
 
 
@@ -51,7 +57,7 @@ class Engine:
         secrets = {"ca": CERTIFICATES, "pip": PIP_CONFIGURATION}
         options = [f"--build-arg={name}={value}" for name, value in arguments.items()]
         options += [f"--secret=id={i},src={path}" for i, path in secrets.items() if path.is_file()]
-        self.docker("build", "--quiet", "--tag", tag, *options, str(context))
+        self.docker("build", "--quiet", "--network=host", "--tag", tag, *options, str(context))
 
     def import_debian(self, tag: str) -> None:
         """Makes a plain Debian an image, without pulling one."""
@@ -95,7 +101,10 @@ def own_engine() -> Iterator[Engine]:
         folder = Path(tempfile.mkdtemp(prefix="delen-docker-"))
         stack.callback(_remove, folder)
         engine = Engine(host=f"unix://{folder}/docker.sock")
-        command = ["dockerd", "--host", f"unix://{folder}/docker.sock"]
+        stack.enter_context(_firewall_as_before())
+        # No bridge beside those of networks that are removed: it would outlive the engine.
+        command = ["dockerd", "--bridge=none"]
+        command += ["--host", f"unix://{folder}/docker.sock"]
         for option, name in (("data-root", "data"), ("exec-root", "exec"), ("pidfile", "pid")):
             command += [f"--{option}", str(folder / name)]
         with (folder / "log").open("wb") as log:
@@ -103,6 +112,20 @@ def own_engine() -> Iterator[Engine]:
         stack.callback(_stop, daemon)
         _wait_until_it_answers(engine, daemon, folder / "log")
         yield engine
+
+
+@contextmanager
+def _firewall_as_before() -> Iterator[None]:
+    """Takes back the rules that an engine makes, which drop what another one's networks forward."""
+    before = subprocess.run(["iptables-save"], check=True, capture_output=True, text=True).stdout
+    for table, chains in _FIREWALL.items():
+        if f"*{table}\n" not in before:
+            policies = "".join(f":{chain} ACCEPT [0:0]\n" for chain in chains)
+            before += f"*{table}\n{policies}COMMIT\n"
+    try:
+        yield
+    finally:
+        subprocess.run(["iptables-restore"], check=True, input=before, text=True)
 
 
 def _wait_until_it_answers(engine: Engine, daemon: subprocess.Popen[bytes], log: Path) -> None:

@@ -17,6 +17,7 @@ import pytest
 from typing_extensions import Self
 
 from appliance.errors import MeterError
+from appliance.power import jtop
 from appliance.power.jtop import Jtop
 from appliance.power.meters import MeterOptions, Search
 from appliance.power.nvml import open_nvml
@@ -188,6 +189,17 @@ class StandInJtop:
     def ok(self) -> bool:
         self._left -= 1
         return self._left >= 0
+
+
+def test_a_folder_in_the_place_of_jtops_socket_is_said_with_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    library = types.SimpleNamespace(jtop=StandInJtop, JtopException=RuntimeError)
+    monkeypatch.setitem(sys.modules, "jtop", library)
+    monkeypatch.setattr(jtop, "SOCKET", tmp_path)
+
+    with pytest.raises(MeterError, match=r"is a folder, .* remove it, start jtop.service"):
+        next(Jtop(interval_s=0.1).readings())
 
 
 def test_jtop_gives_rails_and_total_and_its_silence_is_an_error(

@@ -1,0 +1,40 @@
+"""Runs the appliance until it is told to stop, or one of its threads dies."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+
+from appliance.errors import ServiceError
+from appliance.health import EVERY_S, HealthFile
+from appliance.service import Service
+from appliance.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+
+def serve(settings: Settings, stop: threading.Event) -> None:
+    """Runs the appliance until `stop` is set. Raises DelenError where it cannot start or go on."""
+    died: list[str] = []
+
+    def thread_died(args: threading.ExceptHookArgs) -> None:
+        name = args.thread.name if args.thread is not None else "unknown"
+        _log.critical("the thread %s died", name, exc_info=args.exc_value)
+        died.append(name)
+        stop.set()
+
+    threading.excepthook = thread_died
+    with (
+        HealthFile(settings.health_file) as health_file,
+        Service(settings, drain=stop.set) as service,
+    ):
+        due_s = time.monotonic() + settings.telemetry_interval
+        while not stop.is_set():
+            health_file.write(service.health())
+            if time.monotonic() >= due_s:
+                service.tell()
+                due_s += settings.telemetry_interval
+            stop.wait(min(EVERY_S, max(0.0, due_s - time.monotonic())))
+    if died:
+        raise ServiceError(f"the thread {', '.join(died)} died; the log above says of what")
