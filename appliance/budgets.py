@@ -92,10 +92,11 @@ class _Share:
     """What a tenant has to do with the device's budget in its present period, in joules."""
 
     spending: _Spending
-    to_come_j: float = 0.0
-    """What is kept for it: what it has not used of its share, as far as that is still to come."""
+    whole_j: float = 0.0
+    """Its part of the budget, by weight."""
     kept_j: float = 0.0
-    """The same, or what its requests still to come will cost at the least where that is more."""
+    """What others leave for it: what is still to come of its share, or what its requests still to
+    come will cost at the least where that is more."""
 
 
 @dataclass(kw_only=True)
@@ -173,7 +174,8 @@ class Budgets:
         room_j = whole.left_j - self._kept_sum_j
         if share is not None:
             # Others' first exits may outgrow their shares, but not take away from this one's.
-            room_j = max(room_j + share.kept_j, min(share.to_come_j, whole.left_j))
+            to_come_j = self._to_come_j(policy.tenant, share, whole.ends_in_s / device.per_s)
+            room_j = max(room_j + share.kept_j, min(to_come_j, whole.left_j))
         return Balance(
             energy_j=device.energy_j,
             per_s=device.per_s,
@@ -330,15 +332,19 @@ class Budgets:
         whole = sum(weights.values())
         ends_in_s = self._device_started_s + device.per_s - now_s
         for tenant in self._shares.keys() - weights.keys():
-            self._shares[tenant].to_come_j = self._shares[tenant].kept_j = 0.0
+            self._shares[tenant].whole_j = self._shares[tenant].kept_j = 0.0
         for tenant, weight in weights.items():
             share = self._shares.get(tenant)
             if share is None:
                 share = self._shares[tenant] = _Share(spending=self._nothing_spent(tenant))
-            share_j = device.energy_j * weight / whole
-            unspent_j = share_j - share.spending.now_j(self.energy.spent_j(tenant))
-            share.to_come_j = max(0.0, min(unspent_j, share_j * ends_in_s / device.per_s))
+            share.whole_j = device.energy_j * weight / whole
+            to_come_j = self._to_come_j(tenant, share, ends_in_s / device.per_s)
             demand = self._demand(tenant, device.per_s, now_s, of_device=True)
             first_exits_j = self._first_exits_j.get(tenant, 0.0) * demand.expected(ends_in_s, now_s)
-            share.kept_j = max(share.to_come_j, first_exits_j)
+            share.kept_j = max(to_come_j, first_exits_j)
         self._kept_sum_j = sum(share.kept_j for share in self._shares.values())
+
+    def _to_come_j(self, tenant: str, share: _Share, to_come: float) -> float:
+        """What a tenant has not used of its share, as far as that is still to come."""
+        unspent_j = share.whole_j - share.spending.now_j(self.energy.spent_j(tenant))
+        return max(0.0, min(unspent_j, share.whole_j * to_come))
