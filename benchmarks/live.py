@@ -80,6 +80,7 @@ def play_live(  # noqa: PLR0913 - what is served, and how much of it
     *,
     frames: Sequence[NDArray[Any]] = (),
     see: Callable[[Task], None] = lambda _task: None,
+    warm_up: bool = True,
 ) -> dict[str, Outcome]:
     """Requests through the executor's own threads; the backend is left open.
 
@@ -106,7 +107,8 @@ def play_live(  # noqa: PLR0913 - what is served, and how much of it
 
     executor = Executor(time.monotonic)
     executor.add(engine, backend)
-    executor.warm_up(engine, runs=WARM_UP_RUNS)
+    if warm_up:
+        executor.warm_up(engine, runs=WARM_UP_RUNS)
     dispatcher = Dispatcher(
         executor=executor,
         clock=time.monotonic,
