@@ -20,7 +20,11 @@ from tests.container.composition import WAIT_S, Composition
 from tests.container.conftest import APPLIANCE, BASE, ROOT
 from tests.container.engine import PIP_CONFIGURATION, Engine, compose_command
 
-pytestmark = pytest.mark.container
+pytestmark = [
+    pytest.mark.container,
+    # paho leaves a socket open whose TLS handshake fails, as while a broker starts.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 LARGEST_IMAGE_MB = 400
 SLOWEST_START_S = 5.0
