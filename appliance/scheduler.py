@@ -189,7 +189,7 @@ class Scheduler:
         """
         if entry.urgent_s is None:
             return True
-        if entry.due_s - entry.task.request.received_s < entry.group.times.careful_s[0]:
+        if entry.due_s - entry.task.request.received_s < entry.group.times.typical_s[0]:
             return self._is_probe(entry, now_s)
         if self._is_too_much(entry, now_s):
             return False
