@@ -19,9 +19,9 @@ BACKLOG_PART = 0.5
 """How much of the time that others leave it a tenant beyond its share may have queued: the rest is
 for bursts of theirs."""
 
-PROBE_S = 1.0
-"""How often a request is tried although its first exit is thought to be too far: else nothing would
-ever show that the machine is faster again."""
+PROBE_PART = 0.1
+"""The part of the device's time in which requests are tried although their first exit is thought to
+be too far: else nothing would ever show that the machine is faster again."""
 
 BLOCKED_PRICE = 1.0
 """What a request that comes too late for its bound weighs against the accuracy of others."""
@@ -214,7 +214,7 @@ class Scheduler:
 
         It may not make any other late, so that nothing is reserved for it.
         """
-        if now_s - entry.group.probed_s < PROBE_S:
+        if now_s - entry.group.probed_s < entry.group.times.typical_s[0] / PROBE_PART:
             return False
         entry.group.probed_s = now_s
         entry.urgent_s = None
