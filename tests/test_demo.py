@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -135,9 +136,10 @@ def test_ctrl_c_ends_it_with_a_summary_and_no_children(tmp_path: Path) -> None:
     tiny = engine_with_frames(tmp_path / "engines" / "tiny")
     process = delen_demo(tmp_path, "--engine", str(tiny), "--seconds", "60")
     assert process.stdout is not None
-    shown = process.stdout.readline()
-    while "answers" not in shown:
-        shown = process.stdout.readline()
+    answered: set[str] = set()
+    while answered < set(TENANTS):
+        shown = re.search(r" (\w+) +v\d.* ([1-9]\d*) answers", process.stdout.readline())
+        answered |= set() if shown is None else {shown[1]}
     children = psutil.Process(process.pid).children(recursive=True)
 
     process.send_signal(signal.SIGINT)
