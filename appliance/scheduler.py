@@ -184,8 +184,7 @@ class Scheduler:
         """Whether a new task can have its first answer in time, beside all that were admitted.
 
         Where it cannot have the one that keeps its accuracy floor, any will do. Where it cannot
-        have any, tasks that have not begun give way to it: those of tenants beyond their share,
-        and of lower priority.
+        have any, tasks of the tenant with the lowest standing that have not begun give way to it.
         """
         if entry.urgent_s is None:
             return True

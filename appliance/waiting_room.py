@@ -167,7 +167,7 @@ class WaitingRoom:
         for entry in line:
             entry.rank(beyond=tenant in self.shares.beyond)
             entry.group.push(entry)
-            self._take_standing(line, entry.task)
+        self._take_standing(line, entry.task)
 
     def hurry_samples(self, now_s: float) -> None:
         """Ranks the samples first among what is optional that have waited for too long."""
