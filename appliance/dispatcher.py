@@ -44,6 +44,8 @@ class Dispatcher:
         self._rejected = rejected
         self._unaffordable = unaffordable
         self._running: list[Task] = []
+        self._last_stage = 0
+        """Up to which stage those that run do so without a decision in between."""
         self._failed = failed
         self._in_flight: Counter[int] = Counter()
 
@@ -64,12 +66,16 @@ class Dispatcher:
                 task for task in batch if task.started_s is not None or self._may_begin(task)
             ]
             if self._running:
+                self._last_stage = self._last_to_run(self._running)
                 return self._running
         return []
 
     def run(self, batch: Sequence[Task]) -> StageOutput:
-        """Runs a stage for a batch; what it finds is for `take`."""
-        return self._executor.run(batch)
+        """Runs the batch that `decide` gave; what it finds is for `take`.
+
+        That is one stage, or several back to back where nothing is to be decided in between.
+        """
+        return self._executor.run(batch, last=self._last_stage)
 
     def take(self, batch: Sequence[Task], output: StageOutput) -> None:
         """Answers, turns away or queues again the tasks for which a stage has run."""
@@ -155,6 +161,13 @@ class Dispatcher:
 
     def _is_running(self, task: Task) -> bool:
         return any(task is running for running in self._running)
+
+    def _last_to_run(self, batch: Sequence[Task]) -> int:
+        """Up to which stage nothing is to be decided: by those that run, and by whoever comes."""
+        first, last = batch[0].next_stage, self._executor.last_of_span(batch)
+        if last > first and not self.scheduler.is_free_for(self._executor.span_s(batch, last)):
+            return first
+        return last
 
     def _may_begin(self, task: Task) -> bool:
         return not self._is_unaffordable(task, self._clock())

@@ -19,14 +19,21 @@ from appliance.stage_times import StageTimes
 from appliance.task import Task
 from appliance.tenancy import Tenancy
 
+SPAN_ROOM = 2.0
+"""How many times what stages back to back should take must fit into a bound: in between nobody can
+answer from an exit that was passed by."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StageOutput:
-    """What a stage gave for each task of a batch: logits, shape (classes,), or why there are none.
+    """What the last of the stages that ran gave for each task of a batch.
 
-    `features` holds what each takes on to the next stage, None where there is none.
+    That is logits, shape (classes,), or why there are none; `features` holds what each takes on to
+    the next stage, None where there is none.
     """
 
+    first: int
+    last: int
     answers: Sequence[NDArray[np.float32] | EngineError]
     features: Sequence[Features]
     started_s: float
@@ -104,66 +111,126 @@ class Executor:
 
         Raises EngineError where the stage fails or answers with what is no number.
         """
-        ((_, decision),) = self.take([task], self.run([task]))
+        ((_, decision),) = self.take([task], self.run([task], last=task.next_stage))
         if isinstance(decision, EngineError):
             raise decision
         if isinstance(decision, StoppedBy):
             task.stopped_by = decision
 
-    def run(self, batch: Sequence[Task]) -> StageOutput:
-        """Runs the next stage for tasks that wait for the same one, and decides nothing yet.
+    def last_of_span(self, batch: Sequence[Task]) -> int:
+        """Up to which stage tasks that wait for the same one run without a decision in between.
 
-        Where it fails for several, it is run for each alone, to tell which of them it fails for.
+        It is the last stage before which none of them can stop, by its policy and with room in its
+        bounds, where the backend gains by running there back to back; else the next stage alone.
+        """
+        engine, first = batch[0].plan.engine, batch[0].next_stage
+        if not self._backends[id(engine)].enqueues:
+            return first
+        last = min(self._plan_in_force(task).first_answers[first] for task in batch)
+        span_s = self.span_s(batch, last)
+        return last if all(self._has_room(task, last, span_s) for task in batch) else first
+
+    def span_s(self, batch: Sequence[Task], last: int) -> float:
+        """A careful estimate of how long a batch takes from its next stage to the end of `last`."""
+        times, first = self.times(batch[0].plan.engine), batch[0].next_stage
+        return sum(times.careful_batch_s(s, len(batch)) for s in range(first, last + 1))
+
+    def _has_room(self, task: Task, last: int, span_s: float) -> bool:
+        """Whether nothing but its condition can stop a task before an exit.
+
+        A budget can, and what every exit says to a sample is to be known.
+        """
+        now_s, policy = self._clock(), self._plan_in_force(task).policy
+        if task.sample or self.tenancy.budgets.balance(policy, now_s) is not None:
+            return False
+        deadline_s = task.deadline_s
+        if deadline_s is not None and now_s + SPAN_ROOM * span_s > deadline_s:
+            return False
+        if policy.bounds.energy is None:
+            return True
+        stages_j = self.tenancy.stage_energies_j(task.plan.engine)[task.next_stage : last + 1]
+        spent_j = 0.0 if task.metrics is None else task.metrics.energy
+        return (
+            spent_j is not None
+            and None not in stages_j
+            and spent_j + sum(filter(None, stages_j)) <= policy.bounds.energy
+        )
+
+    def run(self, batch: Sequence[Task], *, last: int) -> StageOutput:
+        """Runs tasks that wait for the same stage through it to `last`, and decides nothing yet.
+
+        Where that fails for several, it is run for each alone, to tell which of them it fails for.
         """
         for task in batch:
-            self._take_up_plan(task)
-        engine, stage = batch[0].plan.engine, batch[0].next_stage
+            task.plan = self._plan_in_force(task)
+        engine, first = batch[0].plan.engine, batch[0].next_stage
         backend = self._backends[id(engine)]
         started_s = self._clock()
         for task in batch:
             if task.started_s is None:
                 task.started_s = started_s
-        items = [backend.feed(task.features) if stage == 0 else task.features for task in batch]
-        answers, features = _run_each(backend, stage, items)
+        items = [backend.feed(task.features) if first == 0 else task.features for task in batch]
+        answers, features = _run_each(backend, first, last, items)
         return StageOutput(
-            answers=answers, features=features, started_s=started_s, ended_s=self._clock()
+            first=first,
+            last=last,
+            answers=answers,
+            features=features,
+            started_s=started_s,
+            ended_s=self._clock(),
         )
 
     def take(
         self, batch: Sequence[Task], output: StageOutput
     ) -> list[tuple[Task, StoppedBy | Wish | EngineError]]:
-        """Takes in what a stage gave: for each task why it stops, what it wants, or its failure.
+        """Takes in what stages gave: for each task why it stops, what it wants, or its failure.
 
-        A task that was dealt with while the stage ran is charged for it, and left as it is, unless
+        A task that was dealt with while they ran is charged for them, and left as it is, unless
         it is a sample: that goes on to the last exit, whatever its policy says.
         """
-        engine, stage = batch[0].plan.engine, batch[0].next_stage
         if EngineError not in map(type, output.answers):
-            duration_s = output.ended_s - output.started_s
-            self.times(engine).observe(stage, duration_s, size=len(batch))
+            self._observe(batch[0].plan.engine, output, size=len(batch))
         decided: list[tuple[Task, StoppedBy | Wish | EngineError]] = []
         for task, answer, features in zip(batch, output.answers, output.features, strict=True):
-            self.tenancy.charge(task, stage, output.started_s, output.ended_s)
+            self._charge(task, output, size=len(batch))
             is_over = task.closed and not task.sample
             task.features = None if is_over else features
             if is_over:
                 continue
-            decided.append((task, self._decision(task, answer, output.ended_s)))
+            decided.append((task, self._decision(task, answer, output)))
         return decided
 
+    def _observe(self, engine: Engine, output: StageOutput, *, size: int) -> None:
+        times, duration_s = self.times(engine), output.ended_s - output.started_s
+        if output.first == output.last:
+            times.observe(output.first, duration_s, size=size)
+        else:
+            times.observe_span(output.first, output.last, duration_s, size=size)
+
+    def _charge(self, task: Task, output: StageOutput, *, size: int) -> None:
+        """Charges a task for each stage that ran, for its part of the time."""
+        starts_s, duration_s = output.started_s, output.ended_s - output.started_s
+        if output.first < output.last:
+            parts = self.times(task.plan.engine).parts(output.first, output.last, size=size)
+            for stage, part in enumerate(parts[:-1], start=output.first):
+                ends_s = starts_s + part * duration_s
+                self.tenancy.charge(task, stage, starts_s, ends_s)
+                starts_s = ends_s
+        self.tenancy.charge(task, output.last, starts_s, output.ended_s)
+
     def _decision(
-        self, task: Task, logits: NDArray[np.float32] | EngineError, now_s: float
+        self, task: Task, logits: NDArray[np.float32] | EngineError, output: StageOutput
     ) -> StoppedBy | Wish | EngineError:
         if isinstance(logits, EngineError):
             return logits
-        engine, stage = task.plan.engine, task.next_stage
+        engine, stage = task.plan.engine, output.last
         answer = self._read(logits, engine.stages[stage].temperature)
         if answer is None:
             return EngineError(f"stage {stage} of {engine.name} answered with NaN or infinity")
-        return self._decide(task, answer, now_s)
+        return self._decide(task, stage, answer, output.ended_s)
 
-    def _decide(self, task: Task, answer: Answer, now_s: float) -> StoppedBy | Wish:
-        engine, stage = task.plan.engine, task.next_stage
+    def _decide(self, task: Task, stage: int, answer: Answer, now_s: float) -> StoppedBy | Wish:
+        engine = task.plan.engine
         stage_times_s = self.times(engine).careful_s
         energies_j = self.tenancy.stage_energies_j(engine)
         energy_j, task.energy_source = self.tenancy.energy.of(task.runs)
@@ -200,28 +267,37 @@ class Executor:
             return decision if stop is None else stop
         return decision
 
-    def _take_up_plan(self, task: Task) -> None:
+    def _plan_in_force(self, task: Task) -> Plan:
+        """Its tenant's plan of this moment, in the mode that it is in."""
         plan = self.plans.get(task.request.tenant)
         # A frame was decoded for one engine, and its features are that engine's: a task ends on
         # the engine it came for, even where the tenant has moved to another or was removed.
-        if plan is not None and plan.engine is task.plan.engine:
-            task.plan = self.tenancy.in_mode(plan)
+        if plan is None or plan.engine is not task.plan.engine:
+            return task.plan
+        return self.tenancy.in_mode(plan)
 
 
 def _run_each(
-    backend: Backend, stage: int, items: Sequence[Features]
+    backend: Backend, first: int, last: int, items: Sequence[Features]
 ) -> tuple[Sequence[NDArray[np.float32] | EngineError], Sequence[Features]]:
     try:
-        logits, features = backend.run(stage, items)
+        if first == last:
+            logits, features = backend.run(first, items)
+        else:
+            logits, features = backend.run_through(first, last, items)
     except Exception as error:  # noqa: BLE001 - a runtime raises what it likes; other tasks go on
         if len(items) == 1:
             if not isinstance(error, EngineError):
-                error = EngineError(f"stage {stage} failed: {error!r}")
+                error = EngineError(f"{_named(first, last)} failed: {error!r}")
             return [error], [None]
     else:
         return list(logits), features or [None] * len(items)
-    alone = [_run_each(backend, stage, [item]) for item in items]
+    alone = [_run_each(backend, first, last, [item]) for item in items]
     return [answers[0] for answers, _ in alone], [features[0] for _, features in alone]
+
+
+def _named(first: int, last: int) -> str:
+    return f"stage {first}" if first == last else f"stages {first} to {last}"
 
 
 def _metrics(  # noqa: PLR0913 - an exit's metrics come from everywhere

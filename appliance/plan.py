@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cached_property
 
 from appliance.conditions import Condition, ExitMetrics, Predicate, Scope, compile_condition
 from appliance.engine import Engine
 from appliance.errors import Fault, Faulty, KeyPath
+from appliance.foresight import NEVER, outcomes
 from appliance.policy import Mode, Policy
 
 
@@ -149,6 +151,40 @@ class Plan:
     def _floor_kept_below(self, exit_: int) -> bool:
         floor = self.policy.bounds.accuracy or 0.0
         return any((stage.accuracy or 0.0) >= floor for stage in self.engine.stages[exit_ + 1 :])
+
+    @cached_property
+    def first_answers(self) -> tuple[int, ...]:
+        """For each stage the first exit from there on that `decide` may stop at.
+
+        What lies before it is passed by whatever the frame is, as far as the bounds on time and
+        energy and the budgets allow.
+        """
+        first = self.engine.last_exit
+        firsts = [first]
+        for exit_ in reversed(range(self.engine.last_exit)):
+            if not self._always_passes(exit_):
+                first = exit_
+            firsts.append(first)
+        return tuple(reversed(firsts))
+
+    def _always_passes(self, exit_: int) -> bool:
+        """Whether `_wish` wants a deeper exit here whatever the metrics are.
+
+        With an agreement it never does: what every exit says is learnt from.
+        """
+        if self.policy.bounds.agreement is not None:
+            return False
+        floor, better = self.policy.bounds.accuracy, self.engine.better_exit[exit_]
+        is_below = floor is not None and (self.engine.stages[exit_].accuracy or 0.0) < floor
+        if is_below and better is not None:
+            return True
+        if self.policy.goal is not None:
+            return False
+        condition = _conditions(self.policy, self.engine)[exit_]
+        if condition is None:
+            return better is not None
+        never_fires = outcomes(condition, self.engine, exit_) == NEVER
+        return never_fires and (floor is None or is_below or self._floor_kept_below(exit_))
 
     @property
     def owed_exit(self) -> int:

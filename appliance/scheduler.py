@@ -132,6 +132,10 @@ class Scheduler:
         self._answer_before(now_s + times.careful_batch_s(stage, len(batch)))
         return [entry.task for entry in batch]
 
+    def is_free_for(self, span_s: float) -> bool:
+        """Whether nobody waits, or is expected to come and be too late for such a while."""
+        return not self.room.entries and self.shares.blocked(span_s) <= 0.0
+
     def fire(self, now_s: float) -> None:
         """Answers or turns away every task whose time has come, those that run among them."""
         while (top := self._timers.top()) is not None and top[0] <= now_s:

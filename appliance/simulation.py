@@ -52,6 +52,7 @@ class SimulatedBackend:
     """Stages that take their time on the simulated clock, and answer what comes with the frame."""
 
     name = "simulated"
+    enqueues = False
 
     def __init__(
         self, duration_s: Callable[[int, int], float], pass_s: Callable[[float], None]

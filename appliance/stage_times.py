@@ -41,6 +41,8 @@ class StageTimes:
         self._profile = [dict(stage.latency) for stage in engine.stages]
         self._references_s: list[dict[int, float]] = [{} for _ in engine.stages]
         self._seen: list[dict[int, int]] = [{} for _ in engine.stages]
+        self._spans_s: dict[tuple[int, int, int], float] = {}
+        """The references of stages that ran back to back: the first, the last, the batch size."""
         self._last: deque[float] = deque(maxlen=RECENT)
         self._window: deque[float] = deque()
         self._ordered: list[float] = []
@@ -84,6 +86,29 @@ class StageTimes:
             self._alone_s[stage] = reference_s
             self._profiled_spreads.pop(stage, None)
         self._estimate_alone()
+
+    def observe_span(self, first: int, last: int, duration_s: float, *, size: int = 1) -> None:
+        """Takes in what the stages `first` to `last` took back to back: less than one by one.
+
+        It tells of the machine's pace, and how long they take together, but of none alone.
+        """
+        key = (first, last, size)
+        known_s = self._spans_s.get(key)
+        if known_s is None:
+            if duration_s > 0.0:
+                self._spans_s[key] = duration_s / self.pace
+            return
+        off = duration_s / (known_s * self.pace) - 1.0
+        known_s *= 1.0 + SLOWEST_LEARNING * min(_MOST_OFF, max(-_MOST_OFF, off))
+        self._spans_s[key] = known_s
+        self._follow(duration_s / known_s)
+        self._estimate_alone()
+
+    def parts(self, first: int, last: int, *, size: int = 1) -> list[float]:
+        """Which fraction of the time of the stages `first` to `last` each of them takes."""
+        typical_s = [self.typical_batch_s(stage, size) for stage in range(first, last + 1)]
+        whole_s = sum(typical_s)
+        return [s / whole_s if whole_s > 0.0 else 1.0 / len(typical_s) for s in typical_s]
 
     def _estimate_alone(self) -> None:
         pace, high = self.pace, self._quantile() * MARGIN

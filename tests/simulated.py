@@ -39,7 +39,10 @@ class SimulatedBackend:
         *,
         stage_times_s: Sequence[float],
         logits: Sequence[Sequence[float]] | None = None,
+        enqueues: bool = False,
     ) -> None:
+        self.enqueues = enqueues
+        self.spans: list[tuple[int, int]] = []
         self.stage_times_s = list(stage_times_s)
         self.logits = [list(row) for row in logits or [[0.0, 1.0]] * len(stage_times_s)]
         self.ran: list[int] = []
@@ -63,6 +66,7 @@ class SimulatedBackend:
     def run_through(
         self, first: int, last: int, batch: Sequence[object]
     ) -> tuple[NDArray[np.float32], Sequence[object]]:
+        self.spans.append((first, last))
         return run_one_by_one(self, first, last, batch)
 
     def run(
@@ -80,6 +84,7 @@ class BlockedBackend:
     """Stages that take no time, but for one that runs until it is released."""
 
     name = "blocked"
+    enqueues = False
 
     def __init__(self, blocked_stage: int) -> None:
         self._blocked_stage = blocked_stage

@@ -117,3 +117,27 @@ def test_whatever_is_observed_the_estimates_stay_positive_and_in_order(
 
     pairs = zip(times.typical_s, times.careful_s, strict=True)
     assert all(0 < typical_s <= careful_s for typical_s, careful_s in pairs)
+
+
+def test_stages_back_to_back_tell_of_the_pace_but_not_of_a_stage_alone() -> None:
+    times = StageTimes(an_engine())
+    for _ in range(RECENT):
+        for stage in range(4):
+            times.observe(stage, 0.010)
+
+    for _ in range(4 * WINDOW):
+        times.observe_span(0, 3, 0.036)
+    together_as_before = list(times.typical_s)
+    for _ in range(WINDOW):
+        times.observe_span(0, 3, 0.072)
+
+    assert together_as_before == pytest.approx([0.010] * 4)
+    assert times.typical_s == pytest.approx([0.020] * 4, rel=0.05)
+
+
+def test_a_spans_time_falls_to_its_stages_as_they_would_take_it_alone() -> None:
+    times = StageTimes(an_engine())
+
+    times.observe(1, 0.030)
+
+    assert times.parts(0, 2) == pytest.approx([0.2, 0.6, 0.2])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,10 +19,13 @@ from appliance.backends.onnx import OnnxBackend
 from appliance.backends.protocol import Backend
 from appliance.engine import Engine
 from appliance.errors import EngineError
+from appliance.executor import Executor
+from appliance.task import Task
 from tests.doubles.board import Board, Transfer
 from tests.doubles.installed import doubles
 from tests.doubles.tensorrt_double import built_for
 from tests.engines import CLASSES, tiny_engine
+from tests.factories import a_plan, a_request
 
 FRAME_SIZE = 8 * 8 * 4
 LOGITS_SIZE = CLASSES * 4
@@ -123,6 +127,24 @@ def test_stages_run_through_are_waited_for_once(board: Board, engine: Engine) ->
         last, none = backend.run(3, following)
 
     assert (logits[0, 2], last[0, 2], none) == (3.0, 4.0, ())
+
+
+def test_a_request_whose_exits_are_passed_by_is_waited_for_once(
+    board: Board, engine: Engine
+) -> None:
+    executor = Executor(time.monotonic)
+    plan = a_plan("exit_when: exit >= 2", engine=engine)
+    task = Task(request=a_request(), plan=plan, features=frame(0.5))
+
+    with opened(engine) as backend:
+        executor.add(engine, backend)
+        board.synchronisations = 0
+        executor.take([task], executor.run([task], last=executor.last_of_span([task])))
+        synchronisations = board.synchronisations
+
+    assert synchronisations == 1
+    assert task.metrics is not None
+    assert task.metrics.exit == 2
 
 
 def test_nothing_is_allocated_for_a_request(board: Board, engine: Engine) -> None:

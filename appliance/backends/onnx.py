@@ -35,6 +35,8 @@ class OnnxBackend:
     to a thread. Raises EngineError where a stage cannot be opened.
     """
 
+    enqueues = False
+
     def __init__(self, engine: Engine, *, threads: int | None = None, provider: str = CPU) -> None:
         self.name = _NAMES[provider]
         self._provider = provider

@@ -30,6 +30,8 @@ class Backend(Protocol):
     """
 
     name: str
+    enqueues: bool
+    """Whether stages wait in a device's line, so that one wait serves several back to back."""
 
     def __enter__(self) -> Self: ...
 

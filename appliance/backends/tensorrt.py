@@ -44,6 +44,7 @@ class TensorRTBackend:
     """
 
     name = "tensorrt"
+    enqueues = True
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
