@@ -46,6 +46,7 @@ ENV PATH=/opt/delen/bin:${PATH} \
     DELEN_ENGINES=/srv/delen/engines \
     DELEN_CONDITIONS=/srv/delen/conditions \
     DELEN_DATABASE=/var/lib/delen/delen.db \
+    DELEN_PLANS=/var/lib/delen/plans \
     DELEN_HEALTH_FILE=/run/delen/health
 USER 10001:10001
 WORKDIR /srv/delen

@@ -35,6 +35,7 @@ from appliance.errors import (
 )
 from appliance.executor import Executor
 from appliance.plan import compile_plan
+from appliance.plan_folder import with_plans
 from appliance.policy import read_policy
 from appliance.power.meters import METERS, MeterOptions, Search
 from appliance.reader import Reader
@@ -236,7 +237,8 @@ def engines(settings: Settings) -> Iterator[Finding]:
         yield _wrong("engines", f"there is no engine in {settings.engines.absolute()}", advice)
     for name, folder in folders.items():
         try:
-            yield from _engine(name, manifest.load(folder), settings)
+            engine = with_plans(manifest.load(folder), settings.plans)
+            yield from _engine(name, engine, settings)
         except EngineError as error:
             advice = f"correct it, or move {folder} elsewhere"
             yield _wrong(f"engine {name}", str(error), advice)

@@ -117,7 +117,9 @@ class _Stage(_Section):
         return self
 
 
-class _Build(_Section):
+class BuildSection(_Section):
+    """What TensorRT plans were built by and for, as it is written."""
+
     tensorrt: str = Field(min_length=1)
     device: str = Field(min_length=1)
     precision: Precision
@@ -132,7 +134,7 @@ class _Manifest(_Section):
     energy_source: Literal["modelled", "measured"] = "modelled"
     stages: tuple[_Stage, ...] = Field(min_length=1)
     thresholds: tuple[_Threshold, ...] = ()
-    build: _Build | None = None
+    build: BuildSection | None = None
 
     @field_validator("thresholds")
     @classmethod
@@ -191,7 +193,7 @@ def save(engine: Engine, folder: Path) -> None:
     if engine.thresholds:
         manifest["thresholds"] = [_threshold_document(row) for row in engine.thresholds]
     if engine.build:
-        manifest["build"] = _build_document(engine.build)
+        manifest["build"] = build_document(engine.build)
     text = yaml.safe_dump(manifest, sort_keys=False, allow_unicode=True, default_flow_style=None)
     partial = folder / f"{MANIFEST}.partial"
     partial.write_text(text, encoding="utf-8")
@@ -245,7 +247,8 @@ def _threshold_document(row: ThresholdRow) -> dict[str, Any]:
     }
 
 
-def _build_document(build: Build) -> dict[str, Any]:
+def build_document(build: Build) -> dict[str, Any]:
+    """A build as it is written."""
     return {
         "tensorrt": build.tensorrt,
         "device": build.device,
@@ -291,11 +294,12 @@ def _load_own(folder: Path) -> Engine:
             )
             for row in manifest.thresholds
         ),
-        build=None if manifest.build is None else _build(manifest.build),
+        build=None if manifest.build is None else build_of(manifest.build),
     )
 
 
-def _build(build: _Build) -> Build:
+def build_of(build: BuildSection) -> Build:
+    """What a document says of a build."""
     return Build(
         tensorrt=build.tensorrt,
         device=build.device,

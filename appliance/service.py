@@ -116,6 +116,7 @@ class Service:
         )
         self._shelf = EngineShelf(
             folder=settings.engines,
+            plans=settings.plans,
             memory_bytes=settings.engine_memory or math.inf,
             opener=self._opener,
             clock=time.monotonic,

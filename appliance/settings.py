@@ -98,6 +98,8 @@ class Settings(BaseSettings):
     """What runs the stages; `auto` takes TensorRT where it works, else ONNX Runtime on the CPU."""
     compile: Literal["auto", "never"] = "never"
     """Whether TensorRT plans that are missing here are built before serving starts."""
+    plans: Path | None = None
+    """Where TensorRT plans are kept; by default in each engine's own folder."""
     meter: Literal["auto", "tegrastats", "ina3221", "jtop", "rapl", "nvml", "modelled"] = "auto"
     """Where power readings come from; `auto` takes the first in this order that works."""
     meter_interval: Annotated[float, quantity(Dimension.TIME), Field(ge=0.01, le=0.5)] = 0.1

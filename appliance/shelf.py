@@ -14,6 +14,7 @@ from appliance.engine_health import MOST_FAILURES, WINDOW_S, Health, Remedy
 from appliance.errors import EngineClosed, EngineError
 from appliance.eviction import Held, to_unload
 from appliance.opener import Opened, Opener
+from appliance.plan_folder import with_plans
 
 _log = logging.getLogger(__name__)
 
@@ -58,11 +59,13 @@ class EngineShelf:
         self,
         *,
         folder: Path,
+        plans: Path | None,
         memory_bytes: float,
         opener: Opener,
         clock: Callable[[], float],
     ) -> None:
         self._folder = folder
+        self._plans = plans
         self._memory_bytes = memory_bytes
         self._opener = opener
         self._clock = clock
@@ -201,7 +204,7 @@ class EngineShelf:
             known = ", ".join(sorted(folders)) or "none"
             raise EngineError(f"no engine `{name}` in {self._folder}; engines there: {known}")
         # Policies name the folder, whatever name the manifest in it carries.
-        return replace(manifest.load(folders[name]), name=name)
+        return replace(with_plans(manifest.load(folders[name]), self._plans), name=name)
 
 
 def _file_bytes(engine: Engine) -> int:

@@ -78,7 +78,11 @@ class Bench:
             opened=self.opened.put,
         )
         self.shelf = EngineShelf(
-            folder=folder, memory_bytes=memory_bytes, opener=self.opener, clock=time.monotonic
+            plans=None,
+            folder=folder,
+            memory_bytes=memory_bytes,
+            opener=self.opener,
+            clock=time.monotonic,
         )
 
     def open(self, name: str) -> Engine:

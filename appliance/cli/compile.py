@@ -55,12 +55,21 @@ def compile_(  # noqa: PLR0913 - a flag each
             " folder",
         ),
     ] = None,
+    plans: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="DELEN_PLANS",
+            file_okay=False,
+            help="where the plans of all engines are kept; by default beside the ONNX stages",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print the findings as JSON")] = False,
 ) -> None:
     """Build TensorRT plans of an engine's stages, for this machine alone.
 
     Takes minutes. Every exit is compared with ONNX Runtime; plans that are off by more than the
-    tolerance are not taken into use. engine.yaml then says what they were built for.
+    tolerance are not taken into use. What they were built for is written into engine.yaml, or
+    beside the plans where these lie apart.
     """
     order = Order(
         precision=precision,
@@ -68,6 +77,7 @@ def compile_(  # noqa: PLR0913 - a flag each
         workspace_bytes=_bytes(workspace),
         tolerance=tolerance,
         frames=frames,
+        plans=plans,
     )
     progress = Console(stderr=True, highlight=False)
     compiled = compile_engine(manifest.load(engine), order, progress.print)

@@ -32,7 +32,7 @@ def serve() -> None:
     for sentence in unknown_variables():
         _log.warning(sentence)
     if settings.compile == "auto" and settings.backend in {"auto", "tensorrt"}:
-        compile_missing(settings.engines, _log.info)
+        compile_missing(settings.engines, settings.plans, _log.info)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

@@ -17,7 +17,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from appliance import manifest
+from appliance import manifest, plan_folder
 from appliance.backends import builds, choice
 from appliance.backends.onnx import OnnxBackend
 from appliance.engine import Build, Engine, Precision
@@ -37,7 +37,8 @@ CHECKED_NOISE = 16
 class Order:
     """What to build. Where precision or batches are None, as before, or what the engine suggests.
 
-    `tolerance` is a fraction of an exit's largest logit; None takes the precision's own.
+    `tolerance` is a fraction of an exit's largest logit; None takes the precision's own. `plans`
+    is where the plans of all engines lie, None for beside the ONNX stages of each.
     """
 
     precision: Precision | None = None
@@ -45,6 +46,7 @@ class Order:
     workspace_bytes: int = WORKSPACE_BYTES
     tolerance: float | None = None
     frames: Path | None = None
+    plans: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,8 +67,11 @@ def compile_engine(engine: Engine, order: Order, report: Callable[[str], None]) 
     built or an exit is off by more than the tolerance.
     """
     version, device = choice.here()
+    engine = plan_folder.with_plans(engine, order.plans)
     build = settled(engine, order, tensorrt=version, device=device)
-    _require_own_folder(engine)
+    place = plan_folder.place_of(engine, order.plans)
+    if place == engine.folder:
+        _require_own_folder(engine)
     given = calibration_frames(engine, order.frames)
     if build.precision is Precision.INT8 and not given:
         raise ModellingError(
@@ -76,23 +81,26 @@ def compile_engine(engine: Engine, order: Order, report: Callable[[str], None]) 
     tolerance = TOLERANCES[build.precision] if order.tolerance is None else order.tolerance
     frames = given or noise(engine, CHECKED_NOISE)
     try:
-        with _workshop(engine.folder) as workshop:
+        place.mkdir(parents=True, exist_ok=True)
+        with _workshop(place) as workshop:
             built = _build(engine, build, order, given, workshop, report)
             errors = compare(built, frames, max(build.batches))
             require_close(built, errors, tolerance)
-            used = _take_into_use(built, engine)
+            used = _take_into_use(built, place)
     except OSError as error:
         raise ModellingError(
-            f"{engine.folder} cannot be written ({error.strerror}): plans lie beside the ONNX"
-            " stages; compile where the folder is writable, once, and mount it read-only after"
+            f"{place} cannot be written ({error.strerror}): name a folder for plans that can be,"
+            " by DELEN_PLANS or --plans"
         ) from error
     return Compiled(
         engine=used, build=build, errors=errors, tolerance=tolerance, frames=len(frames)
     )
 
 
-def compile_missing(engines: Path, report: Callable[[str], None]) -> None:
+def compile_missing(engines: Path, plans: Path | None, report: Callable[[str], None]) -> None:
     """Builds the plans of all engines in a folder that have none for this machine.
+
+    They are kept in `plans`, or beside the ONNX stages where that is None.
 
     What goes wrong is logged: the engine runs on ONNX Runtime then.
     """
@@ -103,11 +111,11 @@ def compile_missing(engines: Path, report: Callable[[str], None]) -> None:
         return
     for name, folder in manifest.find(engines).items():
         try:
-            engine = manifest.load(folder)
+            engine = plan_folder.with_plans(manifest.load(folder), plans)
             reason = builds.refusal(engine, tensorrt=version, device=device)
             if reason is not None:
                 report(f"building TensorRT plans of {name}, which takes minutes: {reason}")
-                compile_engine(engine, Order(), report)
+                compile_engine(engine, Order(plans=plans), report)
         except DelenError as error:
             _log.error("engine %s gets no TensorRT plans: %s", name, error)
 
@@ -128,7 +136,7 @@ def settled(engine: Engine, order: Order, *, tensorrt: str, device: str) -> Buil
 
 @contextmanager
 def _workshop(folder: Path) -> Iterator[Path]:
-    """A folder in the engine's for what is not in use yet; what a killed build left there goes."""
+    """A folder in another one for what is not in use yet; what a killed build left there goes."""
     workshop = folder / WORKSHOP
     shutil.rmtree(workshop, ignore_errors=True)
     workshop.mkdir()
@@ -158,7 +166,7 @@ def _build(  # noqa: PLR0913 - a step of one function
     from appliance.backends.cuda import CudaDevice  # noqa: PLC0415 - where there is TensorRT
     from appliance.modelling.tensorrt_builder import PlanOrder, build_plan  # noqa: PLC0415
 
-    cache_path = engine.folder / TIMING_CACHE
+    cache_path = workshop.parent / TIMING_CACHE
     cache = cache_path.read_bytes() if cache_path.is_file() else b""
     stages = []
     with CudaDevice() as device, OnnxBackend(engine) as reference:
@@ -176,7 +184,7 @@ def _build(  # noqa: PLR0913 - a step of one function
             built = build_plan(order_, device, cache)
             cache = built.timing_cache
             cache_path.write_bytes(cache)
-            plan = workshop / f"stage{number}.plan"
+            plan = plan_folder.plan_path(workshop, number)
             plan.write_bytes(built.plan)
             stages.append(replace(stage, tensorrt=plan))
             report(
@@ -196,13 +204,16 @@ def _onnx_of(engine: Engine, number: int) -> Path:
     return path
 
 
-def _take_into_use(built: Engine, engine: Engine) -> Engine:
+def _take_into_use(built: Engine, place: Path) -> Engine:
     stages = []
     for number, stage in enumerate(built.stages):
-        path = engine.folder / f"stage{number}.plan"
+        path = plan_folder.plan_path(place, number)
         if stage.tensorrt is not None:
             stage.tensorrt.replace(path)
         stages.append(replace(stage, tensorrt=path))
     used = replace(built, stages=tuple(stages))
-    manifest.save(used, engine.folder)
+    if place == built.folder:
+        manifest.save(used, place)
+    else:
+        plan_folder.save(used, place)
     return used

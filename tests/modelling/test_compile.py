@@ -27,6 +27,7 @@ from appliance.modelling.compile import (
     settled,
 )
 from appliance.modelling.plan_check import exit_error
+from appliance.plan_folder import RECORD, with_plans
 from tests.doubles.board import Board
 from tests.doubles.installed import doubles
 from tests.engines import seed_engine, tiny_engine
@@ -235,13 +236,76 @@ def test_a_folder_of_delens_own_is_imported_first(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_written_is_named_with_what_to_do(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def read_only(_: Path) -> None:
+    def read_only(*_: object, **__: object) -> None:
         raise OSError(30, "Read-only file system")
 
     monkeypatch.setattr(Path, "mkdir", read_only)
 
     with pytest.raises(ModellingError, match=r"cannot be written \(Read-only file system\)"):
         compiled(folder)
+
+
+@pytest.mark.usefixtures("board")
+def test_plans_apart_leave_the_engines_folder_alone(folder: Path, tmp_path: Path) -> None:
+    before = sorted((path, path.stat().st_mtime_ns) for path in folder.rglob("*"))
+
+    compiled(folder, Order(plans=tmp_path / "plans"))
+
+    assert sorted((path, path.stat().st_mtime_ns) for path in folder.rglob("*")) == before
+    engine = with_plans(manifest.load(folder), tmp_path / "plans")
+    with choice.opened(engine) as backend:
+        assert backend.name == "tensorrt"
+
+
+@pytest.mark.usefixtures("board")
+def test_plans_of_other_onnx_files_are_not_taken(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    compiled(folder, Order(plans=tmp_path / "plans"))
+    model = onnx.load(folder / "stage1.onnx")
+    model.doc_string = "trained anew"
+    onnx.save(model, folder / "stage1.onnx")
+
+    engine = with_plans(manifest.load(folder), tmp_path / "plans")
+
+    assert [stage.tensorrt for stage in engine.stages] == [None] * 4
+    assert "are of other ONNX files" in caplog.text
+
+
+@pytest.mark.usefixtures("board")
+def test_plans_of_which_cannot_be_read_what_they_are_are_built_anew(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    plans = tmp_path / "plans"
+    compiled(folder, Order(plans=plans))
+    (plans / folder.name / RECORD).write_text("build: {}")
+
+    without = with_plans(manifest.load(folder), plans)
+    compile_missing(folder.parent, plans, lambda _: None)
+
+    assert without.build is None
+    assert f"delete {plans / folder.name}" in caplog.text
+    assert with_plans(manifest.load(folder), plans).build is not None
+
+
+@pytest.mark.usefixtures("board")
+def test_what_has_plans_apart_is_not_built_again(folder: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    compile_missing(folder.parent, tmp_path / "plans", said.append)
+    first = len(said)
+
+    compile_missing(folder.parent, tmp_path / "plans", said.append)
+
+    assert first == len(said) > 0
+
+
+@pytest.mark.usefixtures("board")
+def test_an_engine_in_delens_own_layout_is_compiled_where_plans_lie_apart(tmp_path: Path) -> None:
+    folder = seed_engine(tmp_path / "resnet50", RESNET50)
+
+    compiled(folder, Order(plans=tmp_path / "plans"))
+
+    assert with_plans(manifest.load(folder), tmp_path / "plans").build is not None
 
 
 def test_an_order_that_says_nothing_repeats_the_last_build(folder: Path) -> None:
@@ -263,9 +327,9 @@ def test_the_first_build_is_for_one_item_and_the_largest_batch_that_was_profiled
 def test_at_the_start_what_is_missing_is_built_once(folder: Path, board: Board) -> None:
     said: list[str] = []
 
-    compile_missing(folder.parent, said.append)
+    compile_missing(folder.parent, None, said.append)
     sentences, contexts = list(said), board.contexts
-    compile_missing(folder.parent, said.append)
+    compile_missing(folder.parent, None, said.append)
 
     assert sentences[0].startswith("building TensorRT plans of tiny, which takes minutes: stage 0")
     assert [sentence.split(" in ")[0] for sentence in sentences[1:]] == [
@@ -281,14 +345,14 @@ def test_an_engine_that_cannot_be_built_does_not_keep_the_others_from_it(
     broken = tiny_engine(folder.parent / "broken")
     (broken / "stage1.onnx").write_bytes(b"nonsense")
 
-    compile_missing(folder.parent, lambda _: None)
+    compile_missing(folder.parent, None, lambda _: None)
 
     assert "engine broken gets no TensorRT plans" in caplog.text
     assert manifest.load(folder).build is not None
 
 
 def test_without_tensorrt_the_start_goes_on(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    compile_missing(folder.parent, lambda _: None)
+    compile_missing(folder.parent, None, lambda _: None)
 
     assert "no TensorRT plans are built: tensorrt does not load" in caplog.text
 
