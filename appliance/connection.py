@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import socket
 import ssl
 from dataclasses import dataclass
@@ -9,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import paho.mqtt.client as mqtt
-from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 
 from appliance.errors import BrokerError
 from appliance.settings import Settings
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,14 +44,45 @@ class BrokerAddress:
         return f"{self.host}:{self.port}"
 
 
-def new_client(broker: BrokerAddress, *, client_id: str, manual_ack: bool = False) -> mqtt.Client:
-    """An MQTT 5 client, not connected yet. Raises BrokerError where the CA cannot be read."""
-    client = mqtt.Client(
+class _Client(mqtt.Client):
+    """paho's client, whose network thread outlives what a broker sends.
+
+    Packets that paho cannot decode raise something on its thread, which would end it without a
+    word. Here they end the connection, which is then made again like any other that broke.
+    """
+
+    max_packet_bytes: float = math.inf
+
+    def loop_read(self, max_packets: int = 1) -> MQTTErrorCode:
+        try:
+            outcome = super().loop_read(max_packets)
+            if self._in_packet["remaining_length"] <= self.max_packet_bytes:
+                return outcome
+            reason = f"it sends a packet of {self._in_packet['remaining_length']} bytes"
+        except Exception as error:  # noqa: BLE001 - whatever it is, it says that a packet is broken
+            reason = f"it sends what is no MQTT: {error!r}"
+        _log.error("the connection to the broker is ended: %s", reason)
+        return self._loop_rc_handle(MQTTErrorCode.MQTT_ERR_PROTOCOL)
+
+
+def new_client(
+    broker: BrokerAddress,
+    *,
+    client_id: str,
+    manual_ack: bool = False,
+    max_packet_bytes: float = math.inf,
+) -> mqtt.Client:
+    """An MQTT 5 client, not connected yet. Raises BrokerError where the CA cannot be read.
+
+    A broker that sends a larger packet than allowed loses the connection.
+    """
+    client = _Client(
         CallbackAPIVersion.VERSION2,
         client_id=client_id,
         protocol=mqtt.MQTTv5,
         manual_ack=manual_ack,
     )
+    client.max_packet_bytes = max_packet_bytes
     if broker.username is not None:
         client.username_pw_set(broker.username, broker.password)
     if broker.tls_ca is not None:

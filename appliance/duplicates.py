@@ -6,7 +6,11 @@ import struct
 import threading
 import zlib
 
+from appliance.errors import Code, Rejected
 from appliance.messages import Request, RequestKey
+
+MOST_FOLLOWERS = 64
+"""How many repetitions of a request may wait for its answer."""
 
 
 def key_of(request: Request, payload: bytes | bytearray) -> RequestKey | None:
@@ -46,12 +50,20 @@ class InHand:
         self._followers: dict[RequestKey, list[Request]] = {}
 
     def enter(self, key: RequestKey, request: Request) -> bool:
-        """Whether this is the first of its key; a later one is kept until the first is done."""
+        """Whether this is the first of its key; a later one is kept until the first is done.
+
+        Raises Rejected where too many of it wait for that.
+        """
         with self._lock:
             followers = self._followers.get(key)
             if followers is None:
                 self._followers[key] = []
                 return True
+            if len(followers) >= MOST_FOLLOWERS:
+                raise Rejected(
+                    Code.TOO_MANY,
+                    f"the same request came {MOST_FOLLOWERS} times before its answer: wait for it",
+                )
             followers.append(request)
             return False
 

@@ -7,9 +7,7 @@ import math
 import sys
 import threading
 import time
-import uuid
 from collections.abc import Callable
-from typing import Any
 
 import paho.mqtt.client as mqtt
 from paho.mqtt.packettypes import PacketTypes
@@ -17,10 +15,12 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from appliance.arrivals import Arrivals, Reception
 from appliance.connection import BrokerAddress, new_client
 from appliance.deliveries import Deliveries, Done
-from appliance.errors import Code, Rejected
+from appliance.document import MAX_CHARACTERS
 from appliance.messages import REPLY, Arrival, CommandPush, PolicyPush, Reply, Request
+from appliance.outgoing import Outgoing
 from appliance.reply_properties import ReplyProperties
 from appliance.topics import Address, Topics, Verb
 
@@ -31,6 +31,10 @@ MAX_INFLIGHT = 20
 
 PACKET_OVERHEAD_BYTES = 64
 """What the fixed header, the lengths and our few properties add to a packet at most."""
+
+PACKET_BYTES_BEYOND = 1_000_000
+"""How much longer a packet may be than two frames of the largest size: so that a frame over the
+limit is still rejected with a word. What is beyond is the broker's to drop."""
 
 KEEPALIVE_S = 30
 
@@ -61,6 +65,8 @@ class Gateway:
         max_frame_bytes: int,
         receive_maximum: int,
         session_expiry_s: int,
+        keepalive_s: int = KEEPALIVE_S,
+        first_retry_s: int = 1,
     ) -> None:
         self._topics = topics
         self._appliance = appliance
@@ -69,27 +75,34 @@ class Gateway:
         self._on_command = on_command
         self._clock = clock
         self._wall_clock = wall_clock
-        self._max_frame_bytes = max_frame_bytes
+        self._arrivals = Arrivals(topics=topics, max_frame_bytes=max_frame_bytes)
+        self._max_received_bytes = 2 * max_frame_bytes + PACKET_BYTES_BEYOND
+        self._keepalive_s = keepalive_s
+        self._first_retry_s = first_retry_s
         self._max_packet_bytes = math.inf
         self._draining = False
         self.connected = threading.Event()
         self.trouble: str | None = f"the broker at {broker} has not answered yet"
-        # The lock guards the four fields below it; whoever holds it neither waits nor publishes.
+        # The lock guards the two fields below it; whoever holds it neither waits nor publishes.
         self._lock = threading.Lock()
         self._deliveries = Deliveries()
-        self._publishing: dict[int, int] = {}
-        self._publish_calls = 0
-        self._published_early: set[int] = set()
+        self._outgoing = Outgoing()
         self._broker = broker
         self._client = self._new_client(broker)
         self._connect_properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         self._connect_properties.ReceiveMaximum = receive_maximum
         self._connect_properties.SessionExpiryInterval = session_expiry_s
+        self._connect_properties.MaximumPacketSize = self._max_received_bytes
 
     def _new_client(self, broker: BrokerAddress) -> mqtt.Client:
-        client = new_client(broker, client_id=f"delen-{self._appliance}", manual_ack=True)
+        client = new_client(
+            broker,
+            client_id=f"delen-{self._appliance}",
+            manual_ack=True,
+            max_packet_bytes=self._max_received_bytes,
+        )
         client.max_inflight_messages_set(MAX_INFLIGHT)
-        client.reconnect_delay_set(min_delay=1, max_delay=30)
+        client.reconnect_delay_set(min_delay=self._first_retry_s, max_delay=30)
         status = self._topics.appliance_status(self._appliance)
         client.will_set(status, "offline", qos=1, retain=True)
         client.on_connect = self._connected
@@ -105,7 +118,7 @@ class Gateway:
         self._client.connect_async(
             self._broker.host,
             self._broker.port,
-            keepalive=KEEPALIVE_S,
+            keepalive=self._keepalive_s,
             clean_start=False,
             properties=self._connect_properties,
         )
@@ -130,6 +143,11 @@ class Gateway:
         """How many deliveries were received and not acknowledged yet."""
         with self._lock:
             return len(self._deliveries)
+
+    @property
+    def unsent(self) -> int:
+        """How many messages of QoS 0 were dropped, since the broker did not read."""
+        return self._outgoing.unsent
 
     def publish_reply(self, request: Request, reply: Reply) -> None:
         """Publishes a result or a rejection where the request wants it."""
@@ -192,22 +210,20 @@ class Gateway:
         retain: bool = False,
         properties: Properties | None = None,
     ) -> None:
-        if not delivery:
-            self._client.publish(topic, payload, qos=qos, retain=retain, properties=properties)
-            return
+        size_bytes = len(payload) + PACKET_OVERHEAD_BYTES
         with self._lock:
-            self._publish_calls += 1
+            if not self._outgoing.may_begin(size_bytes, qos=qos):
+                return
         info = self._client.publish(topic, payload, qos=qos, retain=retain, properties=properties)
         with self._lock:
-            self._publish_calls -= 1
-            # The broker can have it before publish returns: then on_publish has left its mark.
-            if info.mid in self._published_early:
-                self._deliveries.mark(delivery, Done.PUBLISHED)
-                self._acknowledge()
-            else:
-                self._publishing[info.mid] = delivery
-            if not self._publish_calls:
-                self._published_early.clear()
+            # The broker can have it before publish returns: then on_publish was called already.
+            published = self._outgoing.handed_over(info.mid, size_bytes, qos=qos, delivery=delivery)
+            self._note_published(published)
+
+    def _note_published(self, delivery: int) -> None:
+        if delivery:
+            self._deliveries.mark(delivery, Done.PUBLISHED)
+            self._acknowledge()
 
     def _mark(self, delivery: int, done: Done) -> None:
         if not delivery:
@@ -285,6 +301,7 @@ class Gateway:
         self.connected.clear()
         with self._lock:
             self._deliveries.disconnected()
+            self._outgoing.disconnected()
         if reason.is_failure and was_online:
             self.trouble = f"the connection to the broker is lost: {reason}; reconnecting"
             _log.warning(self.trouble)
@@ -300,12 +317,7 @@ class Gateway:
         if reason.is_failure:
             _log.error("the broker refuses what is published: %s; check its ACL", reason)
         with self._lock:
-            delivery = self._publishing.pop(mid, None)
-            if delivery is not None:
-                self._deliveries.mark(delivery, Done.PUBLISHED)
-                self._acknowledge()
-            elif self._publish_calls:
-                self._published_early.add(mid)
+            self._note_published(self._outgoing.sent(mid))
 
     def _received(self, _client: mqtt.Client, _userdata: object, message: mqtt.MQTTMessage) -> None:
         received_s = self._clock()
@@ -319,21 +331,34 @@ class Gateway:
             if number is None:
                 return
             delivery = number
+        try:
+            self._hand_over(message, received_s, delivery)
+        except Exception:  # noqa: BLE001 - it is logged, and the message must not come again
+            _log.exception("a message on %r could not be taken in", message.topic)
+            self.settled(delivery)
+
+    def _hand_over(self, message: mqtt.MQTTMessage, received_s: float, delivery: int) -> None:
         address = self._address(message)
         if address is None:
             self.settled(delivery)
         elif address.verb is Verb.REQUEST:
-            self._on_request(self._arrival(address, message, received_s, delivery))
+            reception = Reception(
+                received_s=received_s,
+                arrived_at_s=self._wall_clock(),
+                delivery=delivery,
+                draining=self._draining,
+            )
+            self._on_request(self._arrivals.read(address, message, reception))
         elif address.verb is Verb.POLICY_SET:
             push = PolicyPush(
                 tenant=address.tenant,
-                document=bytes(message.payload),
+                document=_bounded(message.payload),
                 retained=message.retain,
                 delivery=delivery,
             )
             self._on_policy(push)
         elif address.verb is Verb.COMMAND and address.tenant == self._appliance:
-            self._on_command(CommandPush(payload=bytes(message.payload), delivery=delivery))
+            self._on_command(CommandPush(payload=_bounded(message.payload), delivery=delivery))
         else:
             self.settled(delivery)
 
@@ -346,51 +371,7 @@ class Gateway:
             _log.debug("passed by: %d bytes on a topic that is no tenant's", len(message.payload))
         return address
 
-    def _arrival(
-        self, address: Address, message: mqtt.MQTTMessage, received_s: float, delivery: int
-    ) -> Arrival:
-        properties: Any = message.properties
-        refusal = self._refusal(message)
-        response_topic = getattr(properties, "ResponseTopic", None)
-        try:
-            reply_topic = self._topics.reply(address.tenant, address.stream, response_topic)
-        except Rejected as error:
-            refusal = error
-            reply_topic = self._topics.result(address.tenant, address.stream)
-        expiry_s = getattr(properties, "MessageExpiryInterval", None)
-        request = Request(
-            id=uuid.uuid4().hex,
-            tenant=address.tenant,
-            stream=address.stream,
-            received_s=received_s,
-            arrived_at_s=self._wall_clock(),
-            reply_topic=reply_topic,
-            correlation=getattr(properties, "CorrelationData", None),
-            expires_s=None if expiry_s is None else received_s + expiry_s,
-            qos=message.qos,
-            delivery=delivery,
-            packet_id=message.mid,
-            redelivered=message.dup,
-        )
-        return Arrival(
-            request=request,
-            payload=message.payload,
-            content_type=getattr(properties, "ContentType", None),
-            refusal=refusal,
-        )
 
-    def _refusal(self, message: mqtt.MQTTMessage) -> Rejected | None:
-        if message.retain:
-            return Rejected(
-                Code.MALFORMED,
-                "a request must not be retained, or the broker repeats it: publish without retain",
-            )
-        if self._draining:
-            return Rejected(Code.SHUTTING_DOWN, "the appliance is stopping; try again later")
-        if len(message.payload) > self._max_frame_bytes:
-            return Rejected(
-                Code.TOO_LARGE,
-                f"the frame has {len(message.payload)} bytes; at most {self._max_frame_bytes}"
-                " are accepted (DELEN_MAX_FRAME)",
-            )
-        return None
+def _bounded(document: bytes | bytearray) -> bytes:
+    """A document that is not kept longer than what is refused for its length anyway."""
+    return bytes(document[: MAX_CHARACTERS + 1])

@@ -15,6 +15,7 @@ from typing_extensions import Self
 from appliance import frames
 from appliance.duplicates import InHand, key_of, may_be_logged
 from appliance.errors import Code, EngineClosed, EngineError, Rejected, StoreError
+from appliance.frame_memory import FrameMemory
 from appliance.loop import ExecutorLoop
 from appliance.messages import (
     Arrival,
@@ -32,6 +33,7 @@ from appliance.quantities import Dimension, format_quantity
 from appliance.reader import Reader
 from appliance.shelf import EngineShelf, StageFailed
 from appliance.task import Task
+from appliance.topics import RESERVED
 from appliance.upkeep import Upkeep
 
 _log = logging.getLogger(__name__)
@@ -87,6 +89,7 @@ class Intake:
         shelf: EngineShelf,
         upkeep: Upkeep,
         in_hand: InHand,
+        memory: FrameMemory,
         database: Path,
         receive_maximum: int,
         limits: frames.Limits,
@@ -100,6 +103,7 @@ class Intake:
         self._shelf = shelf
         self._upkeep = upkeep
         self._in_hand = in_hand
+        self._memory = memory
         self._database = database
         self._qos_1_places = OVERSHOOT * receive_maximum + QOS_0_PLACES
         self._limits = limits
@@ -128,13 +132,25 @@ class Intake:
         """Takes something in without waiting; Rejected where there is no room for it.
 
         The Receive Maximum holds back what comes with QoS 1, so that it is mostly a flood of QoS 0
-        that is turned away here. All but requests always find room.
+        that is turned away here. Policies and commands of QoS 1 always find room.
         """
         if isinstance(item, Arrival):
             places = self._qos_1_places if item.request.qos else QOS_0_PLACES
             if self._inbox.qsize() + len(self._parking) >= places:
                 raise Rejected(Code.TOO_MANY, "too many frames wait to be decoded: send less")
+        self._hold(*_weight_of(item))
         self._inbox.put(item)
+
+    def _hold(self, tenant: str, size_bytes: int) -> None:
+        if not self._memory.take(tenant, size_bytes):
+            raise Rejected(
+                Code.TOO_MANY,
+                "what waits takes all the memory that this tenant may have of it: send"
+                " less, or give frames more (DELEN_FRAME_MEMORY)",
+            )
+
+    def _release(self, item: _Item) -> None:
+        self._memory.give_back(*_weight_of(item))
 
     def start_with(self, policies: Sequence[PolicyStart]) -> None:
         """Puts policies in force, and waits for their engines; before this is entered."""
@@ -157,6 +173,7 @@ class Intake:
                     self._take(item, reader)
                 elif isinstance(item, CommandPush):
                     self._obey(item)
+                    self._release(item)
                 elif isinstance(item, Opened):
                     self._take_in(item)
                 elif isinstance(item, StageFailed):
@@ -165,9 +182,16 @@ class Intake:
                     self._attempt(item)
 
     def _take(self, arrival: Arrival, reader: Reader) -> None:
-        key = key_of(arrival.request, arrival.payload)
-        if key is None or self._is_new(arrival.request, key, reader):
+        key, request = key_of(arrival.request, arrival.payload), arrival.request
+        try:
+            is_new = key is None or self._is_new(request, key, reader)
+        except Rejected as rejected:
+            is_new = False
+            self._reject(request, None, rejected)
+        if is_new:
             self._attempt(_Checked(arrival=arrival, key=key))
+        else:
+            self._release(arrival)
 
     def _take_in(self, opened: Opened) -> None:
         name = opened.engine.name
@@ -184,6 +208,7 @@ class Intake:
         try:
             if isinstance(item, PolicyPush):
                 self._report(item)
+                self._release(item)
             elif isinstance(item, PolicyStart):
                 item.put_in_force()
             else:
@@ -195,8 +220,10 @@ class Intake:
         try:
             task = self._task(checked.arrival, checked.key)
         except Rejected as rejected:
+            self._release(checked.arrival)
             self._reject(checked.arrival.request, checked.key, rejected)
         else:
+            self._release(checked.arrival)
             self._loop.submit(task)
 
     def _is_new(self, request: Request, key: RequestKey, reader: Reader) -> bool:
@@ -221,6 +248,8 @@ class Intake:
         task.features = frames.decode(
             arrival.payload, arrival.content_type, engine.input, engine.kind, self._limits
         )
+        self._hold(arrival.request.tenant, task.features.nbytes)
+        task.frame_bytes = task.features.nbytes
         return task
 
     def _require_open(self, task: Task) -> None:
@@ -240,6 +269,17 @@ class Intake:
                 f" {format_quantity(bound_s, Dimension.TIME)}: send again then, or give engines"
                 " more room (DELEN_ENGINE_MEMORY)",
             ) from closed
+
+
+def _weight_of(item: _Item) -> tuple[str, int]:
+    """Whose memory something takes while it waits, and how many bytes of it."""
+    if isinstance(item, Arrival):
+        return item.request.tenant, len(item.payload)
+    if isinstance(item, PolicyPush) and not item.delivery:
+        return item.tenant, len(item.document)
+    if isinstance(item, CommandPush) and not item.delivery:
+        return RESERVED, len(item.payload)
+    return RESERVED, 0
 
 
 def _find(reader: Reader, key: RequestKey) -> Reply | None:

@@ -143,6 +143,14 @@ class Queue(_Section):
     full: Literal["drop-oldest", "reject"] = "drop-oldest"
 
 
+class Limits(_Section):
+    """How fast requests and their bytes may come, and how many seconds' worth at once."""
+
+    rate: Annotated[float, quantity(Dimension.RATE), Field(gt=0)] | None = None
+    bytes: Annotated[float, quantity(Dimension.BYTE_RATE), Field(gt=0)] | None = None
+    burst: Annotated[float, quantity(Dimension.TIME), Field(gt=0, le=3600)] = 1.0
+
+
 class Goal(_Section):
     """What to maximise, and the conditions on the tenant that must hold meanwhile."""
 
@@ -176,6 +184,7 @@ class Policy(_Section):
     budget: Budget | None = None
     goal: Goal | None = None
     queue: Queue = Queue()
+    limits: Limits = Limits()
     priority: WholeNumber = Field(default=0, ge=-100, le=100)
     weight: Annotated[float, Field(strict=True, gt=0, le=1000)] = 1.0
     """This tenant's share of what the device's budget gives, beside the others'."""
@@ -276,7 +285,7 @@ def _faults(details: ErrorDetails) -> list[Fault]:
 def _hint(name: str, path: KeyPath) -> str:
     sections: dict[str, type[BaseModel]] = {
         "bounds": Bounds, "modes": Mode, "adapt": Rule, "budget": Budget, "queue": Queue,
-        "goal": Goal,
+        "limits": Limits, "goal": Goal,
     }  # fmt: skip
     parents = [part for part in path[:-1] if part in sections]
     section = sections[str(parents[-1])] if parents else Policy

@@ -29,6 +29,9 @@ from appliance.store import Store
 
 _log = logging.getLogger(__name__)
 
+MOST_REFUSED = 256
+"""Of how many tenants without a policy it is remembered why the one pushed is refused."""
+
 MAX_PROBLEMS = 100
 """How many mistakes a state lists; `delen policy check` prints them all."""
 
@@ -230,6 +233,14 @@ class PolicyBook:
             ),
         )
         _log.warning("tenant %s: a policy is turned away: %s", tenant, rejected.detail)
+        if tenant not in self.plans and tenant not in self._misfits:
+            self._forget_refused()
+
+    def _forget_refused(self) -> None:
+        """Forgets the state that was told first, where too many have nothing in force."""
+        known = self.plans.keys() | self._misfits.keys()
+        if len(self._states) > len(known) + MOST_REFUSED:
+            del self._states[next(tenant for tenant in self._states if tenant not in known)]
 
     def _swap(self, plans: dict[str, Plan]) -> None:
         self.plans = MappingProxyType(plans)

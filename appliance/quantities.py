@@ -20,6 +20,7 @@ class Dimension(Enum):
     RATIO = "fraction"
     COMPUTATION = "FLOP"
     SIZE = "bytes"
+    BYTE_RATE = "bytes/s"
     COUNT = "count"
     NUMBER = "number"
 
@@ -42,6 +43,11 @@ _UNITS: dict[Dimension, dict[str, float]] = {
     },
     Dimension.SIZE: {
         "B": 1.0, "kB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30,
+    },
+    Dimension.BYTE_RATE: {
+        "B/s": 1.0, "kB/s": 1e3, "MB/s": 1e6, "GB/s": 1e9,
+        "KiB/s": 2.0**10, "MiB/s": 2.0**20, "GiB/s": 2.0**30,
+        "kB/min": 1e3 / 60, "MB/min": 1e6 / 60, "MB/h": 1e6 / 3600,
     },
     Dimension.COUNT: {},
     Dimension.NUMBER: {},
@@ -106,6 +112,7 @@ def _example(dimension: Dimension) -> str:
         Dimension.RATIO: "90%",
         Dimension.COMPUTATION: "1.5GFLOP",
         Dimension.SIZE: "8MB",
+        Dimension.BYTE_RATE: "5MB/s",
         Dimension.COUNT: "3",
         Dimension.NUMBER: "0.5",
     }[dimension]
@@ -125,6 +132,7 @@ def format_quantity(value: float, dimension: Dimension) -> str:
         Dimension.RATE: ("/s",),
         Dimension.COMPUTATION: ("TFLOP", "GFLOP", "MFLOP", "kFLOP", "FLOP"),
         Dimension.SIZE: ("GB", "MB", "kB", "B"),
+        Dimension.BYTE_RATE: ("GB/s", "MB/s", "kB/s", "B/s"),
     }[dimension]
     sizes = _UNITS[dimension]
     unit = next((unit for unit in scales if abs(value) >= sizes[unit]), scales[-1])

@@ -45,7 +45,7 @@ def result_of(task: Task, appliance: str) -> Result:
         policy_version=task.plan.policy.version,
         mode=task.plan.mode,
         appliance=appliance,
-        arrived_at=_iso(task.request),
+        arrived_at=iso(task.request.arrived_at_s),
     )
 
 
@@ -67,12 +67,12 @@ def rejection_of(  # noqa: PLR0913 - a rejection has this many parts
         reason=code.reason,
         detail=detail,
         appliance=appliance,
-        arrived_at=_iso(request),
+        arrived_at=iso(request.arrived_at_s),
         policy_version=policy_version,
         retry_at=retry_at,
     )
 
 
-def _iso(request: Request) -> str:
-    moment = datetime.fromtimestamp(request.arrived_at_s, timezone.utc)
-    return moment.isoformat(timespec="milliseconds")
+def iso(at_s: float) -> str:
+    """A moment in seconds since the epoch, as replies say it."""
+    return datetime.fromtimestamp(at_s, timezone.utc).isoformat(timespec="milliseconds")

@@ -7,13 +7,13 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from datetime import datetime, timezone
 from functools import partial
 from types import TracebackType
 
 from typing_extensions import Self
 
 from appliance import frames
+from appliance.admission import Admission, Ceiling
 from appliance.backends import choice
 from appliance.bookkeeper import Bookkeeper
 from appliance.budgets import Balance, Budgets
@@ -24,6 +24,7 @@ from appliance.energy import Energy
 from appliance.engine import Engine
 from appliance.errors import Code, EngineError, Rejected
 from appliance.executor import Executor
+from appliance.frame_memory import FrameMemory
 from appliance.gateway import Gateway
 from appliance.health import Health
 from appliance.initial_policies import kept_policies, policies_to_start_from
@@ -41,14 +42,14 @@ from appliance.messages import (
 )
 from appliance.opener import Opened, Opener
 from appliance.orders import DEVICE_BUDGET, Orders
+from appliance.outcomes import Outcomes
 from appliance.plan import Plan
 from appliance.policy_book import PolicyBook
 from appliance.power.meters import MeterOptions
 from appliance.power.protocol import Reading
 from appliance.power.sampler import Sampler
-from appliance.quantities import Dimension, format_quantity
 from appliance.reader import Reader
-from appliance.replies import rejection_of, result_of
+from appliance.rejection_quota import RejectionQuota
 from appliance.settings import Settings
 from appliance.shelf import EngineShelf, StageFailed
 from appliance.store import Store
@@ -79,7 +80,6 @@ class Service:
         self._settings = settings
         self._topics = Topics(settings.topic_prefix)
         self._parts = ExitStack()
-        self._in_hand = InHand()
         self._windows = Windows()
         self._energy = Energy(max_gap_s=max(SHORTEST_GAP_S, 4 * settings.meter_interval))
         self._budgets = Budgets(energy=self._energy, weights=self._weights)
@@ -151,12 +151,14 @@ class Service:
             upkeep=self._upkeep,
             drain=drain,
         )
+        in_hand, memory = InHand(), FrameMemory(settings.frame_memory)
         self._intake = Intake(
             loop=self._loop,
             book=self._book,
             shelf=self._shelf,
             upkeep=self._upkeep,
-            in_hand=self._in_hand,
+            in_hand=in_hand,
+            memory=memory,
             database=settings.database,
             receive_maximum=settings.receive_maximum,
             limits=frames.Limits(max_bytes=int(settings.max_frame)),
@@ -170,19 +172,34 @@ class Service:
             topics=self._topics,
             appliance=settings.appliance_id,
             on_request=self._take_request,
-            on_policy=self._intake.put,
-            on_command=self._intake.put,
+            on_policy=self._take_push,
+            on_command=self._take_push,
             clock=time.monotonic,
             wall_clock=time.time,
             max_frame_bytes=int(settings.max_frame),
             receive_maximum=settings.receive_maximum,
             session_expiry_s=int(settings.session_expiry),
         )
-
+        self._admission = Admission(
+            Ceiling(
+                rate_per_s=settings.tenant_rate or math.inf,
+                bytes_per_s=settings.tenant_bytes or math.inf,
+            )
+        )
+        self._outcomes = Outcomes(
+            appliance=settings.appliance_id,
+            gateway=self._gateway,
+            store=self._store,
+            in_hand=in_hand,
+            windows=self._windows,
+            memory=memory,
+            quota=RejectionQuota(settings.rejection_rate),
+            known=lambda: self._book.plans,
+            clock=time.monotonic,
+        )
         self._teller = Teller(
             appliance=settings.appliance_id,
             topics=self._topics,
-            publish=self._gateway.publish_telemetry,
             windows=self._windows,
             plans=lambda: self._book.plans,
             shelf=self._shelf,
@@ -192,6 +209,8 @@ class Service:
             bookkeeper=self._bookkeeper,
             sampler=self._sampler,
             store=self._store,
+            gateway=self._gateway,
+            memory=memory,
             clock=time.monotonic,
         )
 
@@ -245,73 +264,38 @@ class Service:
         self._teller.tell()
 
     # A frame's way: the gateway hands it to the intake, the intake a task to the loop, and the
-    # loop what came of it to `_finished` or `_task_rejected`.
+    # loop what came of it to the outcomes.
 
     def _take_request(self, arrival: Arrival) -> None:
+        request, size_bytes = arrival.request, len(arrival.payload)
         try:
+            # What the broker delivers again was let in before.
+            if not request.redelivered:
+                plans = self._book.plans
+                self._admission.admit(request.tenant, size_bytes, plans, request.received_s)
             self._intake.put(arrival)
         except Rejected as rejected:
-            self._reject(arrival.request, None, rejected)
+            self._reject(request, None, rejected)
+
+    # The outcomes need the gateway and the store, and these what becomes of a request.
 
     def _finished(self, task: Task) -> None:
-        reply = result_of(task, self._settings.appliance_id)
-        self._answer(task.request, task.key, reply)
+        self._outcomes.finished(task)
 
     def _task_rejected(self, task: Task, code: Code, detail: str) -> None:
-        version = task.plan.policy.version
-        self._reject(task.request, task.key, Rejected(code, detail), policy_version=version)
+        self._outcomes.task_rejected(task, code, detail)
 
     def _unaffordable(self, task: Task, balance: Balance) -> None:
-        energy = format_quantity(balance.energy_j, Dimension.ENERGY)
-        period = format_quantity(balance.per_s, Dimension.TIME)
-        moment = datetime.fromtimestamp(time.time() + balance.ends_in_s, timezone.utc)
-        again = moment.isoformat(timespec="milliseconds")
-        detail = f"the budget of {energy} per {period} is spent: there is energy again at {again}"
-        self._reject(
-            task.request,
-            task.key,
-            Rejected(Code.TOO_MANY, detail),
-            policy_version=task.plan.policy.version,
-            retry_at=again,
-        )
+        self._outcomes.unaffordable(task, balance)
 
-    def _reject(
-        self,
-        request: Request,
-        key: RequestKey | None,
-        rejected: Rejected,
-        policy_version: int | None = None,
-        retry_at: str | None = None,
-    ) -> None:
-        reply = rejection_of(
-            request,
-            appliance=self._settings.appliance_id,
-            code=rejected.code,
-            detail=rejected.detail,
-            policy_version=policy_version,
-            retry_at=retry_at,
-        )
-        self._answer(request, key, reply)
-
-    def _answer(self, request: Request, key: RequestKey | None, reply: Reply) -> None:
-        self._gateway.publish_reply(request, reply)
-        if not self._store.log(reply, delivery=request.delivery, key=key):
-            self._leave_hand(key, reply)
-
-    def _logged(self, delivery: int, key: RequestKey | None, reply: Reply) -> None:
-        """Called by the store's writer once a reply is safe in the log."""
-        self._windows.take_in(reply)
-        self._gateway.logged(delivery)
-        self._leave_hand(key, reply)
-
-    def _leave_hand(self, key: RequestKey | None, reply: Reply) -> None:
-        if key is not None:
-            for request in self._in_hand.leave(key):
-                self._repeat(request, reply)
+    def _reject(self, request: Request, key: RequestKey | None, rejected: Rejected) -> None:
+        self._outcomes.reject(request, key, rejected)
 
     def _repeat(self, request: Request, reply: Reply) -> None:
-        self._gateway.publish_reply(request, reply)
-        self._gateway.logged(request.delivery)
+        self._outcomes.repeat(request, reply)
+
+    def _logged(self, delivery: int, key: RequestKey | None, reply: Reply) -> None:
+        self._outcomes.logged(delivery, key, reply)
 
     # Energy.
 
@@ -336,6 +320,7 @@ class Service:
 
     def _tick(self) -> None:
         self._bookkeeper.tick()
+        self._outcomes.log_muted()
         self._opener.sweep()
         if self._sampler.status().reading is None:
             self._tenancy.device = DeviceState()
@@ -372,6 +357,12 @@ class Service:
 
     def _take_up_plans(self, plans: Mapping[str, Plan]) -> None:
         self._executor.plans = plans
+
+    def _take_push(self, push: PolicyPush | CommandPush) -> None:
+        try:
+            self._intake.put(push)
+        except Rejected as rejected:
+            _log.error("a policy or a command of QoS 0 is dropped: %s", rejected)
 
     def _push_policy(self, push: PolicyPush) -> None:
         state = self._book.push(push.tenant, push.document, retained=push.retained)

@@ -52,16 +52,21 @@ def _device_budget(text: object) -> object:
         raise sentence_error(str(error)) from error
 
 
-def _size(text: object) -> float | None:
-    if text is None:
-        return None
-    try:
-        size_bytes = parse_quantity(text, Dimension.SIZE)
-    except QuantityError as error:
-        raise sentence_error(str(error)) from error
-    if size_bytes <= 0:
-        raise sentence_error("a size is above zero; leave it out for no limit")
-    return size_bytes
+def _optional(dimension: Dimension) -> BeforeValidator:
+    """Reads a limit that there may be none of."""
+
+    def read(text: object) -> float | None:
+        if text is None:
+            return None
+        try:
+            limit = parse_quantity(text, dimension)
+        except QuantityError as error:
+            raise sentence_error(str(error)) from error
+        if limit <= 0:
+            raise sentence_error(f"{text} is not above zero; leave it out for no limit")
+        return limit
+
+    return BeforeValidator(read)
 
 
 def _this_machine() -> str:
@@ -108,12 +113,20 @@ class Settings(BaseSettings):
     """The program, with arguments where it needs some."""
     device_budget: Annotated[DeviceBudget | None, BeforeValidator(_device_budget)] = None
     """What all tenants together may spend, as `2kJ per 1h`."""
-    engine_memory: Annotated[float | None, BeforeValidator(_size)] = None
+    engine_memory: Annotated[float | None, _optional(Dimension.SIZE)] = None
     """What the engines that are open may take together; those not used for longest make room."""
     threads: int | None = Field(default=None, ge=1, le=256)
     """Threads of one ONNX Runtime stage; by default all cores but one."""
     max_frame: Annotated[float, quantity(Dimension.SIZE), Field(ge=1024)] = 10e6
     """The largest frame that is accepted."""
+    frame_memory: Annotated[float, quantity(Dimension.SIZE), Field(ge=1e6)] = 256e6
+    """What all frames that wait may take together, undecoded and decoded."""
+    tenant_rate: Annotated[float | None, _optional(Dimension.RATE)] = None
+    """How many requests a second any tenant may send, whatever its policy says."""
+    tenant_bytes: Annotated[float | None, _optional(Dimension.BYTE_RATE)] = None
+    """How many bytes of frames a second any tenant may send, whatever its policy says."""
+    rejection_rate: Annotated[float, quantity(Dimension.RATE), Field(gt=0)] = 100.0
+    """How many rejections a second a tenant is sent; the others are counted."""
     receive_maximum: int = Field(default=64, ge=1, le=65_535)
     """How many QoS 1 frames the broker may have outstanding here at a time."""
     session_expiry: Annotated[float, quantity(Dimension.TIME), Field(ge=0)] = 86_400.0

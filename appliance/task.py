@@ -45,6 +45,8 @@ class Task:
     trajectory: list[ExitAnswer] = field(default_factory=list)
     """What each exit said to a sample."""
     runs: list[StageRun] = field(default_factory=list)
+    frame_bytes: int = 0
+    """What its decoded frame took in memory, which counts until it is answered."""
     energy_source: EnergySource = EnergySource.MODELLED
 
     @property

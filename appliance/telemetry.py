@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,6 +14,7 @@ from appliance.agreement import AgreementEstimate
 from appliance.budgets import Balance
 from appliance.goals import Effort
 from appliance.messages import Reply, Result
+from appliance.rejection_quota import Muted
 
 MAX_RESPONSE_TIMES = 10_000
 """How many response times a window keeps for its percentiles; more than that are not looked at."""
@@ -142,6 +143,8 @@ class TenantTelemetry:
     agreement: AgreementTelemetry | None
     effort: EffortTelemetry | None
     queue_length: int
+    muted: int
+    """Those of the rejections that it was not sent: it had its quota of them already."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -166,6 +169,12 @@ class ApplianceTelemetry:
     queue_length: int
     unlogged: int
     """Replies of QoS 0 that the log had no room for, since the start."""
+    unsent: int
+    """Replies and readings of QoS 0 that the broker did not take, since the start."""
+    frame_bytes: int
+    """What the frames that wait take in memory."""
+    strangers: int
+    """Requests of tenants without a policy."""
     log_failure: str | None
     tenants: Mapping[str, int]
     """How many requests of each tenant were dealt with."""
@@ -196,6 +205,7 @@ class Window:
     response_times_ms: list[float] = field(default_factory=list)
     energy_mj: float = 0.0
     sources: Counter[str] = field(default_factory=Counter)
+    muted: int = 0
 
     def take_in(self, reply: Reply) -> None:
         if not isinstance(reply, Result):
@@ -206,6 +216,11 @@ class Window:
         self.sources[reply.energy_source] += 1
         if len(self.response_times_ms) < MAX_RESPONSE_TIMES:
             self.response_times_ms.append(reply.response_time_ms)
+
+    def take_in_muted(self, muted: Muted) -> None:
+        self.muted += muted.count
+        # Their row in the log counts as one, too, once it is there.
+        self.rejections[str(muted.code)] += muted.count - 1
 
     def replies(self) -> int:
         return self.exits.total() + self.rejections.total()
@@ -244,19 +259,42 @@ class Window:
             agreement=AgreementTelemetry.of(account.agreement),
             effort=EffortTelemetry.of(account.effort),
             queue_length=queue_length,
+            muted=self.muted,
         )
 
 
 class Windows:
-    """Each tenant's window; taken in by the thread that logs, taken out by the one that tells."""
+    """Each tenant's window; taken in by the threads that log, taken out by the one that tells.
+
+    Anybody may make up tenants' names: those that have no policy are counted together.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._windows: defaultdict[str, Window] = defaultdict(Window)
+        self._strangers = 0
 
-    def take_in(self, reply: Reply) -> None:
+    def take_in(self, reply: Reply, known: Container[str]) -> None:
+        """Takes in a reply that is in the log; `known` holds the tenants that are told of."""
         with self._lock:
-            self._windows[reply.tenant].take_in(reply)
+            if reply.tenant in known:
+                self._windows[reply.tenant].take_in(reply)
+            else:
+                self._strangers += 1
+
+    def take_in_muted(self, muted: Muted) -> None:
+        """Takes in rejections that were not sent, before their row is in the log."""
+        with self._lock:
+            if muted.tenant is None:
+                self._strangers += muted.count - 1
+            else:
+                self._windows[muted.tenant].take_in_muted(muted)
+
+    def take_strangers(self) -> int:
+        """How many replies went to tenants that are told of nowhere."""
+        with self._lock:
+            strangers, self._strangers = self._strangers, 0
+        return strangers
 
     def take_out(self) -> dict[str, Window]:
         """What has gathered, by tenant; the next windows start empty."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from appliance.bookkeeper import Bookkeeper
+from appliance.frame_memory import FrameMemory
+from appliance.gateway import Gateway
 from appliance.loop import ExecutorLoop
 from appliance.orders import Orders
 from appliance.plan import Plan
@@ -29,8 +31,7 @@ from appliance.topics import Topics
 class Teller:
     """Tells of the tenants and of the appliance, each on its topic, since it last did.
 
-    `publish` is given a topic and a payload; `plans` gives what is in force. What belongs to the
-    executor's thread is asked for in it.
+    `plans` gives what is in force. What belongs to the executor's thread is asked for in it.
     """
 
     def __init__(  # noqa: PLR0913 - it is built in one place, by name
@@ -38,7 +39,6 @@ class Teller:
         *,
         appliance: str,
         topics: Topics,
-        publish: Callable[[str, bytes], None],
         windows: Windows,
         plans: Callable[[], Mapping[str, Plan]],
         shelf: EngineShelf,
@@ -48,11 +48,14 @@ class Teller:
         bookkeeper: Bookkeeper,
         sampler: Sampler,
         store: Store,
+        gateway: Gateway,
+        memory: FrameMemory,
         clock: Callable[[], float],
     ) -> None:
         self._appliance = appliance
         self._topics = topics
-        self._publish = publish
+        self._gateway = gateway
+        self._memory = memory
         self._windows = windows
         self._plans = plans
         self._shelf = shelf
@@ -69,7 +72,8 @@ class Teller:
         """Publishes telemetry on the time since it was last told."""
         now_s = self._clock()
         window_s, self._told_s = now_s - self._told_s, now_s
-        plans, windows = self._plans(), self._windows.take_out()
+        plans = self._plans()
+        windows, strangers = self._windows.take_out(), self._windows.take_strangers()
         queues = self._loop.call(self._scheduler.room.queue_lengths)
         accounts = self._loop.call(lambda: self._bookkeeper.tenants(plans))
         # Whoever has no policy is told of in no telemetry: anybody may make up tenants' names.
@@ -92,11 +96,14 @@ class Teller:
             command_failure=self._orders.failure,
             queue_length=sum(queues.values()),
             unlogged=self._store.turned_away,
+            unsent=self._gateway.unsent,
+            frame_bytes=self._memory.held_bytes,
+            strangers=strangers,
             log_failure=self._store.failed,
             tenants={tenant: window.replies() for tenant, window in told.items()},
         )
         topic = self._topics.appliance_telemetry(self._appliance)
-        self._publish(topic, APPLIANCE_TELEMETRY.dump_json(summary))
+        self._gateway.publish_telemetry(topic, APPLIANCE_TELEMETRY.dump_json(summary))
 
     def _tell_of(
         self, tenant: str, window: Window, window_s: float, account: TenantAccount, queued: int
@@ -109,7 +116,7 @@ class Teller:
             queue_length=queued,
         )
         topic = self._topics.telemetry(tenant, self._appliance)
-        self._publish(topic, TENANT_TELEMETRY.dump_json(reading))
+        self._gateway.publish_telemetry(topic, TENANT_TELEMETRY.dump_json(reading))
 
     def _energy(self) -> tuple[EnergyTelemetry, BudgetTelemetry | None, float | None]:
         """The joules, the device's budget and the idle baseline; in the executor's thread."""

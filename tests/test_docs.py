@@ -14,7 +14,7 @@ from appliance.conditions import DIMENSIONS
 from appliance.errors import Code
 from appliance.feasibility import conflicts, exits_of
 from appliance.plan import StoppedBy, compile_plan
-from appliance.policy import Bounds, Goal, Policy, Queue, parse_policy
+from appliance.policy import Bounds, Goal, Limits, Policy, Queue, parse_policy
 from appliance.settings import Settings
 from appliance.topics import Topics
 
@@ -70,6 +70,7 @@ def test_every_metric_and_every_field_is_documented() -> None:
         *(f"bounds.{name}" for name in Bounds.model_fields),
         *(f"queue.{name}" for name in Queue.model_fields),
         *(f"goal.{name}" for name in Goal.model_fields),
+        *(f"limits.{name}" for name in Limits.model_fields),
     ]
 
     for name in DIMENSIONS:

@@ -56,8 +56,8 @@ ACCOUNT = TenantAccount(spent_j=0.3, own=BALANCE, of_device=None, mode="saver")
 def test_a_window_counts_exits_rejections_energy_and_percentiles() -> None:
     windows = Windows()
     for number in range(100):
-        windows.take_in(dataclasses.replace(RESULT, response_time_ms=float(number)))
-    windows.take_in(REJECTION)
+        windows.take_in(dataclasses.replace(RESULT, response_time_ms=float(number)), {"gate"})
+    windows.take_in(REJECTION, {"gate"})
 
     told = windows.take_out()["gate"].telemetry(
         "gate", appliance="box", window_s=10.0, account=ACCOUNT, queue_length=3
