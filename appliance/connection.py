@@ -45,23 +45,16 @@ class BrokerAddress:
 
 
 class _Client(mqtt.Client):
-    """paho's client, whose network thread outlives what a broker sends.
-
-    Packets that paho cannot decode raise something on its thread, which would end it without a
-    word. Here they end the connection, which is then made again like any other that broke.
-    """
+    """paho's client, which would take in a packet of any size that a broker says is to come."""
 
     max_packet_bytes: float = math.inf
 
     def loop_read(self, max_packets: int = 1) -> MQTTErrorCode:
-        try:
-            outcome = super().loop_read(max_packets)
-            if self._in_packet["remaining_length"] <= self.max_packet_bytes:
-                return outcome
-            reason = f"it sends a packet of {self._in_packet['remaining_length']} bytes"
-        except Exception as error:  # noqa: BLE001 - whatever it is, it says that a packet is broken
-            reason = f"it sends what is no MQTT: {error!r}"
-        _log.error("the connection to the broker is ended: %s", reason)
+        outcome = super().loop_read(max_packets)
+        coming_bytes = self._in_packet["remaining_length"]
+        if coming_bytes <= self.max_packet_bytes:
+            return outcome
+        _log.error("the broker sends a packet of %d bytes: the connection is ended", coming_bytes)
         return self._loop_rc_handle(MQTTErrorCode.MQTT_ERR_PROTOCOL)
 
 
