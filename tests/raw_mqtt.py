@@ -96,8 +96,10 @@ class RawClient:
         self._socket.sendall(data)
 
     def read(self) -> bytes:
-        """The next packet, of less than 128 bytes."""
+        """The next packet, of less than 128 bytes; OSError where the connection is closed."""
         header = self._socket.recv(2)
+        if len(header) < 2:
+            raise ConnectionError("the broker has closed the connection")
         return header + (self._socket.recv(header[1]) if header[1:] != b"\x00" else b"")
 
     def __enter__(self) -> Self:
