@@ -101,7 +101,7 @@ class ApplianceProcess:
         """Starts it and returns once it is online."""
         names = (
             "appliance_id", "mqtt_host", "mqtt_port", "topic_prefix", "threads", "meter",
-            "tegrastats",
+            "tegrastats", "frame_memory", "max_frame", "rejection_rate",
         )  # fmt: skip
         paths = ("engines", "conditions", "database")
         environment = {
@@ -119,6 +119,11 @@ class ApplianceProcess:
             )
             while status.next()[1] != b"online":
                 pass
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
 
     def kill(self) -> None:
         """SIGKILL: no goodbye, nothing saved."""

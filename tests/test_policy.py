@@ -78,6 +78,7 @@ exit_when:
 adapt:
   - {use: saver, when: queue_length > 3}
 queue: {limit: 0, full: maybe}
+limits: {rate: 20/m, bytes: -1, burst: 2h, birst: 1}
 """
 
     problems = problems_of(text)
@@ -93,6 +94,10 @@ queue: {limit: 0, full: maybe}
         ("adapt[0].use", 11, 6),
         ("queue.limit", 12, 9),
         ("queue.full", 12, 19),
+        ("limits.rate", 13, 10),
+        ("limits.bytes", 13, 22),
+        ("limits.burst", 13, 33),
+        ("limits.birst", 13, 44),
     ]
 
 
