@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 
 from appliance.demand import Demand
@@ -234,6 +234,13 @@ class Budgets:
             target_j = max(0.0, balance.plannable_j) / to_come
             account.pacer.follow(energy_j, target_j=target_j, to_come=to_come)
 
+    def forget_others(self, tenants: Container[str]) -> None:
+        """Forgets what was learnt of all tenants but these; what they spent stays spent."""
+        for tenant in [tenant for tenant in self._first_exits_j if tenant not in tenants]:
+            del self._first_exits_j[tenant]
+        for key in [key for key in self._demands if key[0] not in tenants]:
+            del self._demands[key]
+
     def save(self, now_s: float) -> list[Saved]:
         """Everything that must outlast a restart; `started_s` is as `now_s` is."""
         saved = [
@@ -318,7 +325,8 @@ class Budgets:
     def _begin_device_period(self) -> None:
         self._device_total = _Spending(before_j=0.0, counter_j=self.energy.tenants_j)
         self._shares = {
-            tenant: _Share(spending=self._nothing_spent(tenant)) for tenant in self._shares
+            tenant: _Share(spending=self._nothing_spent(tenant))
+            for tenant in self._shares.keys() & self.weights().keys()
         }
         self._kept_at_s = -math.inf
 

@@ -150,9 +150,10 @@ class Tenancy:
     def adapt(
         self, plans: Mapping[str, Plan], queue_lengths: Mapping[str, int], now_s: float
     ) -> list[ModeChange]:
-        """Asks every tenant's rules; which modes changed."""
+        """Asks every tenant's rules; which modes changed. Forgets tenants that have no plan."""
         for tenant in self._activities.keys() - plans.keys():
             del self._activities[tenant]
+        self.budgets.forget_others(plans)
         return self.adaptation.adapt(
             now_s, plans, lambda plan: self._metrics(plan.policy, queue_lengths, now_s)
         )

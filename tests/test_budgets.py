@@ -310,3 +310,20 @@ def test_with_plenty_everything_is_worth_it_and_with_nothing_hardly_anything() -
 
 def test_what_costs_nothing_is_always_worth_it() -> None:
     assert Pacer().is_worth(0.0, 0.0)
+
+
+def test_of_a_removed_tenant_what_it_spent_is_kept_and_nothing_else() -> None:
+    household, policy = Household(), a_policy()
+    household.left_j(policy, 0.0)
+    household.spend("gate", 4.0, 1.0)
+    for number in range(30):
+        household.budgets.arrived(policy, 1.0 + number, first_exit_j=0.01)
+    reserving = household.budgets.balance(policy, 31.0)
+
+    household.budgets.forget_others(())
+    forgotten = household.budgets.balance(policy, 31.0)
+
+    assert reserving is not None
+    assert forgotten is not None
+    assert reserving.left_j == forgotten.left_j == 6.0
+    assert reserving.usable_j < forgotten.usable_j
