@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-container check bench digits clean
+.PHONY: demo test test-container abuse check bench digits clean
 
 demo: .venv/.demo mosquitto
 	$(BIN)/delen demo $(ARGS)
@@ -14,6 +14,9 @@ test: .venv/.dev mosquitto
 test-container: .venv/.dev mosquitto
 	@sh deploy/install-packages docker
 	$(BIN)/python -m pytest tests/container -m container --timeout 600 $(ARGS)
+
+abuse: .venv/.dev mosquitto
+	$(BIN)/python -m pytest tests/test_abuse.py -m abuse --timeout 0 $(ARGS)
 
 check: .venv/.dev
 	$(BIN)/ruff check

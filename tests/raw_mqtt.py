@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from types import TracebackType
 
 from typing_extensions import Self
@@ -121,8 +121,8 @@ Script = Callable[[socket.socket], None]
 class HostileBroker:
     """Plays a script on each connection, and then passes what comes on to a real broker."""
 
-    def __init__(self, scripts: Sequence[Script], *, real: tuple[str, int]) -> None:
-        self._scripts = list(scripts)
+    def __init__(self, scripts: Iterable[Script], *, real: tuple[str, int]) -> None:
+        self._scripts = iter(scripts)
         self._real = real
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
@@ -157,10 +157,11 @@ class HostileBroker:
                 return
             connection.settimeout(WAIT_S)
             self._open.append(connection)
-            if self._scripts:
-                self._play(self._scripts.pop(0), connection)
-            else:
+            script = next(self._scripts, None)
+            if script is None:
                 self._pass_on(connection)
+            else:
+                self._play(script, connection)
 
     @staticmethod
     def _play(script: Script, connection: socket.socket) -> None:
