@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-container check bench digits clean
+.PHONY: demo test test-container check fuzz bench digits clean
 
 demo: .venv/.demo mosquitto
 	$(BIN)/delen demo $(ARGS)
@@ -22,6 +22,9 @@ check: .venv/.dev
 	$(BIN)/lint-imports
 	$(BIN)/hadolint Dockerfile deploy/mosquitto/Dockerfile
 	$(BIN)/shellcheck deploy/install-packages deploy/make-secrets deploy/mosquitto/run
+
+fuzz: .venv/.fuzz
+	$(BIN)/python -m tests.fuzz --seconds 10 $(ARGS)
 
 bench: .venv/.dev mosquitto
 	$(BIN)/python -m benchmarks
@@ -46,6 +49,10 @@ digits: .venv/.dev
 .venv/.dev: .venv/.venv pyproject.toml constraints.txt
 	$(INSTALL) -e '.[dev,train]'
 	touch $@ .venv/.demo
+
+.venv/.fuzz: .venv/.dev
+	$(INSTALL) -e '.[fuzz]'
+	touch $@
 
 .PHONY: mosquitto
 mosquitto:
