@@ -22,8 +22,11 @@ HANG_S = 1.0
 STUCK_S = 60
 """Of the wall's clock, after which the process is ended: it waits, or cannot be interrupted."""
 
+SAMPLES = 50
+"""How often memory is looked at."""
+
 GROWTH_BYTES = 10_000_000
-"""More than memory's own noise; in 10,000 inputs, a kilobyte that each leaves behind."""
+"""More than memory's own noise; in 10,000 inputs, some kilobytes that each leaves behind."""
 
 MOST_FINDS = 20
 """After which the rest would tell little more."""
@@ -51,8 +54,9 @@ class Outcome:
     slowest_s: float = 0.0
     slowest_index: int = 0
     start_bytes: int = 0
-    """After the first tenth of the inputs, when what is kept for good has been made."""
+    """The most in the first fifth of the inputs, when what is kept for good has been made."""
     end_bytes: int = 0
+    """The least in the last fifth: what comes and goes with single inputs is no growth."""
 
 
 @dataclass(slots=True)
@@ -60,7 +64,7 @@ class _Notes:
     finds: list[Find] = field(default_factory=list)
     slowest_s: float = 0.0
     slowest_index: int = 0
-    start_bytes: int = 0
+    memory_bytes: list[int] = field(default_factory=list)
 
 
 def mutated(target: Target, *, seed: int, index: int, examples: list[bytes]) -> bytes:
@@ -99,19 +103,21 @@ def _run_into(sender: Connection, name: str, count: int, seed: int, at: Any) -> 
 def run(target: Target, *, count: int, seed: int, at: Any = None) -> Outcome:
     """Tries inputs 0 to `count`; `at.value` tells which is being tried."""
     examples, notes = target.examples(), _Notes()
-    settled = max(count // 10, len(examples))
+    apart = max(1, count // SAMPLES)
     index = -1
     for index in range(count):
         if at is not None:
             at.value = index
         if index % 50 == 0:
             faulthandler.dump_traceback_later(STUCK_S, exit=True)
-        if index == settled:
-            notes.start_bytes = settled_bytes()
+        if index % apart == 0 and index >= len(examples):
+            notes.memory_bytes.append(settled_bytes())
         _try(target, mutated(target, seed=seed, index=index, examples=examples), index, notes)
         if len(notes.finds) >= MOST_FINDS:
             break
     faulthandler.cancel_dump_traceback_later()
+    memory_bytes = [*notes.memory_bytes, settled_bytes()]
+    fifth = max(1, len(memory_bytes) // 5)
     return _judged(
         Outcome(
             target=target.name,
@@ -119,8 +125,8 @@ def run(target: Target, *, count: int, seed: int, at: Any = None) -> Outcome:
             finds=tuple(notes.finds),
             slowest_s=notes.slowest_s,
             slowest_index=notes.slowest_index,
-            start_bytes=notes.start_bytes or settled_bytes(),
-            end_bytes=settled_bytes(),
+            start_bytes=max(memory_bytes[:fifth]),
+            end_bytes=min(memory_bytes[-fifth:]),
         )
     )
 
