@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-container check fuzz bench digits clean
+.PHONY: demo test test-container check fuzz audit bench digits clean
 
 demo: .venv/.demo mosquitto
 	$(BIN)/delen demo $(ARGS)
@@ -20,11 +20,15 @@ check: .venv/.dev
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml appliance
 	$(BIN)/hadolint Dockerfile deploy/mosquitto/Dockerfile
 	$(BIN)/shellcheck deploy/install-packages deploy/make-secrets deploy/mosquitto/run
 
 fuzz: .venv/.fuzz
 	$(BIN)/python -m tests.fuzz --seconds 10 $(ARGS)
+
+audit: .venv/.audit
+	$(BIN)/python deploy/audit.py
 
 bench: .venv/.dev mosquitto
 	$(BIN)/python -m benchmarks
@@ -52,6 +56,10 @@ digits: .venv/.dev
 
 .venv/.fuzz: .venv/.dev
 	$(INSTALL) -e '.[fuzz]'
+	touch $@
+
+.venv/.audit: .venv/.dev
+	$(INSTALL) -e '.[audit]'
 	touch $@
 
 .PHONY: mosquitto
