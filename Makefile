@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-container abuse check bench digits clean
+.PHONY: demo test test-container abuse check bench digits clean fuzz audit
 
 demo: .venv/.demo mosquitto
 	$(BIN)/delen demo $(ARGS)
@@ -23,8 +23,15 @@ check: .venv/.dev
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml appliance
 	$(BIN)/hadolint Dockerfile deploy/mosquitto/Dockerfile
 	$(BIN)/shellcheck deploy/install-packages deploy/make-secrets deploy/mosquitto/run
+
+fuzz: .venv/.fuzz
+	$(BIN)/python -m tests.fuzz --seconds 10 $(ARGS)
+
+audit: .venv/.audit
+	$(BIN)/python deploy/audit.py
 
 bench: .venv/.dev mosquitto
 	$(BIN)/python -m benchmarks
@@ -49,6 +56,14 @@ digits: .venv/.dev
 .venv/.dev: .venv/.venv pyproject.toml constraints.txt
 	$(INSTALL) -e '.[dev,train]'
 	touch $@ .venv/.demo
+
+.venv/.fuzz: .venv/.dev
+	$(INSTALL) -e '.[fuzz]'
+	touch $@
+
+.venv/.audit: .venv/.dev
+	$(INSTALL) -e '.[audit]'
+	touch $@
 
 .PHONY: mosquitto
 mosquitto:

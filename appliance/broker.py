@@ -139,7 +139,7 @@ class Mosquitto:
             passwords = self._folder / "passwords"
             _write_private(passwords, "".join(f"{u}:{p}\n" for u, p in self._users.items()))
             # Hashed from a file: on a command line, everybody on the machine could read them.
-            subprocess.run([_executable("mosquitto_passwd"), "-U", str(passwords)], check=True)  # noqa: S603
+            subprocess.run([_executable("mosquitto_passwd"), "-U", str(passwords)], check=True)  # noqa: S603 - of Mosquitto alone
         if self._acl is not None:
             _write_private(self._folder / "acl", self._acl)
 
@@ -147,7 +147,7 @@ class Mosquitto:
         configuration = self._folder / "mosquitto.conf"
         configuration.write_text(self._configuration(port), encoding="utf-8")
         with self.log.open("ab") as log:
-            process = subprocess.Popen(  # noqa: S603
+            process = subprocess.Popen(  # noqa: S603 - Mosquitto, found on the path
                 [executable, "-c", str(configuration)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,

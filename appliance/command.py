@@ -31,6 +31,11 @@ def _yes(value: object) -> bool:
     return True
 
 
+MAX_CHARACTERS = 65_536
+MAX_PARTS = 2_000
+"""Longer commands, or such of more parts, keep the frames of all tenants waiting."""
+
+
 class Command(BaseModel):
     """What is to be done, one thing or several; what is not said stays as it is.
 
@@ -59,7 +64,7 @@ class Command(BaseModel):
 
 def parse_command(payload: bytes) -> Command:
     """The command in a JSON or YAML text. Raises InvalidDocument."""
-    document = parse_document(payload)
+    document = parse_document(payload, max_characters=MAX_CHARACTERS, max_parts=MAX_PARTS)
     try:
         return Command.model_validate(document.value)
     except ValidationError as error:

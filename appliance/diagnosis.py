@@ -23,7 +23,6 @@ from appliance import manifest
 from appliance.backends import choice
 from appliance.client import Client
 from appliance.connection import BrokerAddress
-from appliance.document import parse_document
 from appliance.engine import Engine
 from appliance.errors import (
     BrokerError,
@@ -36,7 +35,7 @@ from appliance.errors import (
 from appliance.executor import Executor
 from appliance.plan import compile_plan
 from appliance.plan_folder import with_plans
-from appliance.policy import read_policy
+from appliance.policy import parse_policy
 from appliance.power.meters import METERS, MeterOptions, Search
 from appliance.reader import Reader
 from appliance.settings import Settings, read_settings, unknown_variables
@@ -275,7 +274,7 @@ def conditions(settings: Settings) -> Iterator[Finding]:
 
 def _policy_problems(path: Path, engines_folder: Path) -> list[str]:
     try:
-        policy = read_policy(parse_document(path.read_bytes()))
+        policy = parse_policy(path.read_bytes())
         folder = manifest.find(engines_folder).get(policy.engine)
         if folder is None:
             return [f"there is no engine {policy.engine} in {engines_folder}"]

@@ -13,6 +13,8 @@ from appliance.errors import Fault, InvalidDocument, KeyPath, Problem
 
 MAX_CHARACTERS = 262_144
 MAX_DEPTH = 32
+MAX_PARTS = 50_000
+"""Keys, values, mappings and lists. Each takes time, however short it is."""
 
 MAX_MESSAGE = 400
 """What a sentence on a fault is cut to, since it may repeat what the document holds."""
@@ -62,18 +64,21 @@ def listed(error: ValidationError) -> str:
     )
 
 
-def parse_document(text: str | bytes, *, max_characters: int = MAX_CHARACTERS) -> Document:
+def parse_document(
+    text: str | bytes, *, max_characters: int = MAX_CHARACTERS, max_parts: int = MAX_PARTS
+) -> Document:
     """Reads YAML, of which JSON is nearly a part. Raises InvalidDocument, with the place.
 
     Anchors and aliases are refused (a few lines of them expand to gigabytes), as are tags,
-    documents that are longer than allowed or nested more than 32 deep, and keys that stand twice.
+    documents that are longer than allowed, have more parts than allowed or are nested more than 32
+    deep, and keys that stand twice.
     """
     source = _decode(text, max_characters)
     if source.lstrip().startswith(("{", "[")):
         # JSON may hold tabs between its tokens, YAML may not; inside JSON's strings there are none.
         source = source.replace("\t", " ")
     try:
-        _check_shape(source)
+        _check_shape(source, max_parts)
         node = yaml.compose(source, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -103,9 +108,9 @@ def _decode(text: str | bytes, max_characters: int) -> str:
         ) from error
 
 
-def _check_shape(source: str) -> None:
+def _check_shape(source: str, max_parts: int) -> None:
     """Refuses by its events, which take no recursion, what must not be composed."""
-    depth = 0
+    depth = parts = 0
     for event in yaml.parse(source, Loader=yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
             raise _invalid(event.start_mark, "anchors and aliases (& and *) are not allowed")
@@ -117,6 +122,9 @@ def _check_shape(source: str) -> None:
             depth -= 1
         if depth > MAX_DEPTH:
             raise _invalid(event.start_mark, f"nested more than {MAX_DEPTH} deep")
+        parts += isinstance(event, yaml.NodeEvent)
+        if parts > max_parts:
+            raise _invalid(event.start_mark, f"the document has more than {max_parts} parts")
 
 
 def _construct(node: yaml.Node, path: KeyPath, places: dict[KeyPath, Place]) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import io
 import math
 import warnings
@@ -11,19 +10,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.lib import format as _format
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from appliance import sound
 from appliance.engine import InputSpec, Kind, Resize
 from appliance.errors import Code, Rejected
+from appliance.image_file import PNG_START, read_image_file
+from appliance.npy_header import NPY_START, read_npy_header
 
 Payload = bytes | bytearray
 Tensor = NDArray[Any]
-
-# NumPy's last release for Python 3.10 has no types there.
-npy_format: Any = _format
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -115,9 +112,9 @@ def _sniff(payload: Payload) -> str | None:
     start = bytes(payload[:12])
     if start.startswith(b"\xff\xd8\xff"):
         return _JPEG
-    if start.startswith(_PNG_START):
+    if start.startswith(PNG_START):
         return _PNG
-    if start.startswith(npy_format.MAGIC_PREFIX):
+    if start.startswith(NPY_START):
         return _NPY
     if start.startswith(b"RIFF") and start[8:12] == b"WAVE":
         return _WAV
@@ -162,18 +159,16 @@ def _open_image(
 
     A JPEG is decoded at a half, a quarter or an eighth of its size where that is still `enough`.
     """
-    if payload.startswith(_PNG_START) and _PNG_END not in payload:
-        raise Rejected(Code.MALFORMED, "the image is cut off: it has no end")
+    file = read_image_file(payload)
     try:
         with warnings.catch_warnings():
             # Pillow warns of a decompression bomb at its own limit; ours is asked here.
             warnings.simplefilter("ignore")
-            opened = Image.open(io.BytesIO(payload), formats=["JPEG", "PNG"])
+            opened = Image.open(io.BytesIO(file.data), formats=["JPEG", "PNG"])
             _require_few_pixels(opened, limits)
             opened.draft(mode, enough)
             opened.load()
-            ImageOps.exif_transpose(opened, in_place=True)
-            image = _eight_bits(opened)
+            image = _upright(_eight_bits(opened), file.orientation)
             return image if image.mode == mode else image.convert(mode)
     except Image.DecompressionBombError as error:
         raise Rejected(Code.TOO_LARGE, f"the image has too many pixels: {error}") from error
@@ -183,10 +178,21 @@ def _open_image(
         ) from error
 
 
-_PNG_START = b"\x89PNG\r\n\x1a\n"
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What makes an image upright, by EXIF's number of how it lies."""
 
-_PNG_END = b"IEND\xaeB`\x82"
-"""The last chunk, which Pillow does not miss."""
+
+def _upright(image: Image.Image, orientation: int) -> Image.Image:
+    turn = _TURNS.get(orientation)
+    return image if turn is None else image.transpose(turn)
 
 
 def _require_few_pixels(image: Image.Image, limits: Limits) -> None:
@@ -255,59 +261,23 @@ def _normalised(pixels: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.float3
 
 
 def _decode_npy(payload: Payload, spec: InputSpec, _limits: Limits) -> Tensor:
-    shape, fortran_order, dtype, start = _npy_header(payload)
-    if dtype.kind not in "buif":
-        raise Rejected(
-            Code.MALFORMED, f"the array's dtype is {dtype}: only plain numbers are accepted"
-        )
+    header = read_npy_header(payload)
+    shape, dtype = header.shape, header.dtype
     if shape not in (spec.shape, (1, *spec.shape)):
         raise Rejected(
             Code.MALFORMED,
             f"the array's shape is {shape}; this engine takes {spec.shape} or {(1, *spec.shape)}",
         )
     size = math.prod(shape)
-    if len(payload) - start != size * dtype.itemsize:
+    if len(payload) - header.start != size * dtype.itemsize:
         raise Rejected(
             Code.MALFORMED,
             f"the array's shape asks for {size * dtype.itemsize} bytes of data;"
-            f" there are {len(payload) - start}",
+            f" there are {len(payload) - header.start}",
         )
-    flat = np.frombuffer(payload, dtype, size, start)
-    array = flat.reshape(shape, order="F" if fortran_order else "C")
+    flat = np.frombuffer(payload, dtype, size, header.start)
+    array = flat.reshape(shape, order="F" if header.fortran_order else "C")
     return _converted(array, np.dtype(spec.dtype)).reshape(1, *spec.shape)
-
-
-def _npy_header(payload: Payload) -> _NpyHeader:
-    """Shape, whether in Fortran order, dtype, and where the data starts."""
-    length_bytes = 2 if payload[6:7] == b"\x01" else 4
-    length = int.from_bytes(payload[8 : 8 + length_bytes], "little")
-    return _read_npy_header(bytes(payload[: min(8 + length_bytes + length, _NPY_HEADER_BYTES)]))
-
-
-# A sensor's headers are all the same, and reading one takes as long as a small stage.
-@functools.lru_cache(maxsize=64)
-def _read_npy_header(header: bytes) -> _NpyHeader:
-    stream = io.BytesIO(header)
-    version = npy_format.read_magic(stream)
-    if version not in _NPY_READERS:
-        raise Rejected(Code.MALFORMED, f"an NPY of version {version} is not known")
-    shape, fortran_order, dtype = _NPY_READERS[version](stream)
-    if bool in map(type, shape):  # which NumPy takes for the numbers 0 and 1
-        raise Rejected(Code.MALFORMED, f"the array's shape is {shape}, which are no numbers")
-    return shape, fortran_order, dtype, stream.tell()
-
-
-_NpyHeader = tuple[tuple[int, ...], bool, np.dtype[Any], int]
-
-_NPY_READERS: dict[tuple[int, int], Any] = {
-    (1, 0): npy_format.read_array_header_1_0,
-    (2, 0): npy_format.read_array_header_2_0,
-    # Version 3 differs in the encoding of fields' names, and an array of numbers has none.
-    (3, 0): npy_format.read_array_header_2_0,
-}
-
-_NPY_HEADER_BYTES = 10_012
-"""NumPy reads no header over 10,000 characters; its magic and its length come before that."""
 
 
 def _converted(array: Tensor, dtype: np.dtype[Any]) -> Tensor:

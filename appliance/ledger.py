@@ -113,7 +113,7 @@ def select_rows(period_s: int) -> str:
     """The statement that gives the ledger from an hour on, summed up by periods of so long."""
     start = f"hour_s / {period_s} * {period_s}"
     return (
-        f"SELECT account, {start} AS start_s, SUM(reported_j) AS reported_j,"  # noqa: S608
+        f"SELECT account, {start} AS start_s, SUM(reported_j) AS reported_j,"  # noqa: S608 - the names are ours, values are bound
         " SUM(measured_j) AS measured_j, SUM(modelled_j) AS modelled_j"
         f" FROM energy_ledger WHERE hour_s >= ? GROUP BY account, {start} ORDER BY start_s, account"
     )

@@ -19,6 +19,7 @@ from typing_extensions import Self
 
 from appliance import seed_layout
 from appliance.document import listed, parse_document
+from appliance.enclosure import lies_within
 from appliance.engine import (
     Build,
     CalibrationError,
@@ -103,7 +104,7 @@ class _Stage(_Section):
         folder = info.context
         if name is None:
             return None
-        if not (folder / name).resolve().is_relative_to(folder.resolve()):
+        if not lies_within(folder / name, folder):
             raise ValueError(f"the file {name} is not inside the engine's folder")
         dispensable = info.field_name == "tensorrt" and info.data.get("onnx") is not None
         if not dispensable and not (folder / name).is_file():
@@ -158,11 +159,14 @@ def is_manifest(folder: Path) -> bool:
 def find(engines: Path) -> dict[str, Path]:
     """The engine folders in a folder, by the folder's name; those that hold no engine are left out.
 
-    The manifests are not read: a broken one is an error where its engine is asked for.
+    So are links that lead out of the folder: what runs is what the operator has put there. The
+    manifests are not read: a broken one is an error where its engine is asked for.
     """
     if not engines.is_dir():
         return {}
-    folders = sorted(path for path in engines.iterdir() if path.is_dir())
+    folders = sorted(
+        path for path in engines.iterdir() if lies_within(path, engines) and path.is_dir()
+    )
     return {
         path.name: path for path in folders if is_manifest(path) or seed_layout.profile_of(path)
     }
@@ -259,6 +263,8 @@ def build_document(build: Build) -> dict[str, Any]:
 
 def _load_own(folder: Path) -> Engine:
     path = folder / MANIFEST
+    if not lies_within(path, folder):
+        raise EngineError(f"{path} is a link that leads out of its folder: put the file there")
     try:
         document = parse_document(path.read_bytes()).value
         manifest = _Manifest.model_validate(document, context=folder)

@@ -93,7 +93,7 @@ class Reader:
         after = (-math.inf if since_s is None else since_s, 0)
         if limit is not None:
             next_older = self._rows(
-                f"SELECT arrived_s, rowid FROM inferences WHERE {of_tenant} arrived_s >= ?"  # noqa: S608
+                f"SELECT arrived_s, rowid FROM inferences WHERE {of_tenant} arrived_s >= ?"  # noqa: S608 - the names are ours, values are bound
                 " ORDER BY arrived_s DESC, rowid DESC LIMIT 1 OFFSET ?",
                 *given,
                 after[0],
@@ -142,14 +142,14 @@ class Reader:
         return frozenset(row[0] for row in self._rows("SELECT DISTINCT tenant FROM policies"))
 
     def _policies(self, where: str, *values: object) -> list[StoredPolicy]:
-        rows = self._rows(f"SELECT {_POLICY_COLUMNS} FROM policies WHERE {where}", *values)  # noqa: S608
+        rows = self._rows(f"SELECT {_POLICY_COLUMNS} FROM policies WHERE {where}", *values)  # noqa: S608 - the names are ours, values are bound
         return [StoredPolicy(**dict(row)) for row in rows]
 
     def _rows_after(
         self, after: tuple[float, int], of_tenant: str, given: tuple[str, ...]
     ) -> Iterator[sqlite3.Row]:
         while page := self._rows(
-            f"SELECT *, rowid FROM inferences WHERE {of_tenant} (arrived_s, rowid) > (?, ?)"  # noqa: S608
+            f"SELECT *, rowid FROM inferences WHERE {of_tenant} (arrived_s, rowid) > (?, ?)"  # noqa: S608 - the names are ours, values are bound
             " ORDER BY arrived_s, rowid LIMIT ?",
             *given,
             *after,

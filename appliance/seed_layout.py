@@ -11,6 +11,7 @@ import onnxruntime as ort
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from appliance.document import listed
+from appliance.enclosure import lies_within
 from appliance.engine import Engine, InputSpec, Kind, Stage
 from appliance.errors import EngineError
 
@@ -31,7 +32,7 @@ _PROFILE = TypeAdapter(list[_Exit])
 
 def profile_of(folder: Path) -> Path | None:
     """The file by which such a folder is known."""
-    return next(iter(sorted(folder.glob("*_profile.json"))), None)
+    return next((path for path in sorted(folder.glob("*_profile.json")) if path.is_file()), None)
 
 
 def load(folder: Path, profile: Path | None) -> Engine:
@@ -41,6 +42,11 @@ def load(folder: Path, profile: Path | None) -> Engine:
     """
     onnx = _stages(folder)
     plans = sorted((folder / "trt").glob("*.engine"), key=_natural)
+    outside = [path for path in (*onnx, *plans, profile) if path and not lies_within(path, folder)]
+    if outside:
+        raise EngineError(
+            f"{outside[0]} is a link that leads out of its folder: put the file there"
+        )
     if not onnx:
         raise EngineError(
             f"{folder} has no ONNX stages in trt/, onnx/, subnetworks/ or itself: its TensorRT"
@@ -79,13 +85,13 @@ def _exits(profile: Path) -> list[_Exit]:
         return _PROFILE.validate_python(json.loads(profile.read_bytes()))
     except ValidationError as error:
         raise EngineError(f"{profile} is no profile of Dělen's: {listed(error)}") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise EngineError(f"{profile} is no profile of Dělen's: {error}") from error
 
 
 def _stages(folder: Path) -> list[Path]:
     for place in (folder / "trt", folder / "onnx", folder / "subnetworks", folder):
-        paths = sorted(place.glob("*.onnx"), key=_natural)
+        paths = sorted((p for p in place.glob("*.onnx") if p.is_file()), key=_natural)
         if paths:
             return paths
     return []

@@ -367,13 +367,13 @@ def _file_bytes(db: Database) -> int:
 def _save_policy(db: Database, *, policy: StoredPolicy) -> None:
     with db.atomic():
         in_force = db.execute(
-            f"SELECT version, digest FROM policies WHERE tenant = ? AND {IN_FORCE}",  # noqa: S608
+            f"SELECT version, digest FROM policies WHERE tenant = ? AND {IN_FORCE}",  # noqa: S608 - the names are ours, values are bound
             [policy.tenant],
         ).fetchone()
         if in_force == (policy.version, policy.digest):
             return
         db.execute(
-            f"UPDATE policies SET replaced_s = ? WHERE tenant = ? AND {IN_FORCE}",  # noqa: S608
+            f"UPDATE policies SET replaced_s = ? WHERE tenant = ? AND {IN_FORCE}",  # noqa: S608 - the names are ours, values are bound
             [policy.accepted_s, policy.tenant],
         )
         db.table("policies").insert(asdict(policy))
@@ -382,7 +382,7 @@ def _save_policy(db: Database, *, policy: StoredPolicy) -> None:
 def _remove_policy(db: Database, *, tenant: str, now_s: float) -> None:
     with db.atomic():
         db.execute(
-            f"UPDATE policies SET removed_s = ? WHERE tenant = ? AND {IN_FORCE}",  # noqa: S608
+            f"UPDATE policies SET removed_s = ? WHERE tenant = ? AND {IN_FORCE}",  # noqa: S608 - the names are ours, values are bound
             [now_s, tenant],
         )
 

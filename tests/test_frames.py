@@ -10,6 +10,7 @@ import zlib
 from typing import Any
 
 import numpy as np
+import numpy.lib.format as npy_lib_format
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,7 +19,7 @@ from PIL import Image
 
 from appliance.engine import InputSpec, Kind, Resize
 from appliance.errors import Code, Rejected
-from appliance.frames import Limits, decode, npy_format
+from appliance.frames import Limits, decode
 
 GREY = InputSpec(shape=(1, 8, 8))
 COLOUR = InputSpec(shape=(3, 8, 8), mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
@@ -307,7 +308,8 @@ def test_an_array_that_fits_is_not_copied() -> None:
 def test_every_version_of_the_format_is_read(version: tuple[int, int]) -> None:
     array = np.arange(64, dtype=np.float32).reshape(1, 8, 8)
     buffer = io.BytesIO()
-    npy_format.write_array(buffer, array, version=version)
+    write_array: Any = npy_lib_format.write_array  # untyped in NumPy's last release for 3.10
+    write_array(buffer, array, version=version)
 
     np.testing.assert_array_equal(decode(buffer.getvalue(), None, GREY, Kind.IMAGE)[0], array)
 
@@ -539,3 +541,16 @@ def test_whatever_bits_an_array_has_it_is_converted_or_rejected(
     payload = an_npy_of(header, data[: 4 * np.dtype(dtype).itemsize])
 
     decodes_or_is_rejected(payload, InputSpec(shape=(4,), dtype=spec_dtype), Kind.TENSOR)
+
+
+def test_a_header_of_blanks_is_refused_before_it_is_read() -> None:
+    header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (1, 8, 8), }" + b" " * 9000 + b"\\"
+
+    with pytest.raises(Rejected, match="at most 1024"):
+        decode(an_npy_of(header, bytes(256)), None, GREY, Kind.TENSOR)
+
+
+def test_a_wav_of_very_many_chunks_is_too_large() -> None:
+    payload = b"RIFF" + struct.pack("<I", 80_004) + b"WAVE" + b"junk\0\0\0\0" * 10_000
+
+    assert code_of(payload, spec=SOUND, kind=Kind.AUDIO) is Code.TOO_LARGE

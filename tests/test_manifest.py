@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -200,3 +201,106 @@ def test_every_field_of_a_manifest_is_documented(tmp_path: Path) -> None:
 
     for field in (*document, *document["input"], *document["stages"][0]):
         assert f"`{field}`" in text, field
+
+
+# What a manifest, a link or a policy names must lie in the engines folder.
+
+
+def leading_out(tmp_path: Path, name: str) -> Path:
+    outside = tmp_path / "outside" / Path(name).name
+    outside.parent.mkdir(exist_ok=True)
+    return outside
+
+
+def moved_out(tmp_path: Path, path: Path) -> None:
+    """Leaves a link where a file was."""
+    outside = leading_out(tmp_path, path.name)
+    path.rename(outside)
+    path.symlink_to(outside)
+
+
+@pytest.mark.parametrize("name", ["engine.yaml", "stage0.onnx"])
+def test_an_engine_whose_file_is_a_link_out_of_its_folder_is_not_opened(
+    tmp_path: Path, name: str
+) -> None:
+    folder = tiny_engine(tmp_path / "engines" / "tiny")
+    moved_out(tmp_path, folder / name)
+
+    with pytest.raises(EngineError, match=r"leads out|not inside"):
+        manifest.load(folder)
+
+
+@pytest.mark.parametrize(
+    "name", ["seed_profile.json", "trt/seed_net0.onnx", "trt/seed_net1.engine"]
+)
+def test_a_link_out_of_delens_own_layout_is_not_followed(tmp_path: Path, name: str) -> None:
+    folder = seed_engine(tmp_path / "engines" / "seed", RESNET50)
+    (folder / "trt" / "seed_net1.engine").touch()
+    moved_out(tmp_path, folder / name)
+
+    with pytest.raises(EngineError, match="leads out"):
+        manifest.load(folder)
+
+
+def test_a_folder_that_is_a_link_out_of_the_engines_folder_is_no_engine(tmp_path: Path) -> None:
+    engines = tmp_path / "engines"
+    tiny_engine(engines / "tiny")
+    tiny_engine(tmp_path / "outside")
+    (engines / "linked").symlink_to(tmp_path / "outside")
+    (engines / "circle").symlink_to(engines / "circle")
+    (engines / "renamed").symlink_to(engines / "tiny")
+
+    assert manifest.find(engines).keys() == {"tiny", "renamed"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../outside", "..", ".", "", "tiny/", "./tiny", "tiny/../tiny", "{tmp}/outside", "tiny\0"],
+)
+def test_a_policys_engine_is_a_name_and_no_path(tmp_path: Path, name: str) -> None:
+    engines = tmp_path / "engines"
+    tiny_engine(engines / "tiny")
+    tiny_engine(tmp_path / "outside")
+
+    assert manifest.find(engines).get(name.format(tmp=tmp_path)) is None
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../outside/stage0.onnx",
+        "{tmp}/outside/stage0.onnx",
+        "circle",
+        "up/stage0.onnx",
+        "a\0b",
+        ".",
+    ],
+)
+@pytest.mark.parametrize("backend", ["onnx", "tensorrt"])
+def test_a_stage_outside_of_the_folder_is_not_opened(
+    tmp_path: Path, name: str, backend: str
+) -> None:
+    folder = tiny_engine(tmp_path / "engines" / "tiny")
+    tiny_engine(tmp_path / "engines" / "outside")
+    (folder / "circle").symlink_to(folder / "circle")
+    (folder / "up").symlink_to(tmp_path / "engines" / "outside")
+    edit(folder, stages=[{backend: name.format(tmp=tmp_path / "engines")}])
+
+    with pytest.raises(EngineError, match=r"stages\[0\]"):
+        manifest.load(folder)
+
+
+def test_a_pipe_in_an_engine_folder_is_not_waited_for(tmp_path: Path) -> None:
+    folder = seed_engine(tmp_path / "seed", RESNET50)
+    os.mkfifo(folder / "a_profile.json")
+    os.mkfifo(folder / "trt" / "a.onnx")
+
+    assert manifest.load(folder).name == "seed"
+
+
+def test_a_profile_that_is_nested_very_deep_is_named(tmp_path: Path) -> None:
+    folder = seed_engine(tmp_path / "seed", RESNET50)
+    (folder / "seed_profile.json").write_text("[" * 100_000)
+
+    with pytest.raises(EngineError, match="no profile"):
+        manifest.load(folder)

@@ -323,3 +323,13 @@ def is_policy_or_invalid(text: str | bytes) -> None:
         lines = len(text) + 1
         assert all(1 <= problem.line <= lines for problem in invalid.problems)  # noqa: PT017
         assert all(problem.column >= 1 for problem in invalid.problems)  # noqa: PT017
+
+
+def test_a_policy_of_very_many_parts_is_refused_where_it_has_too_many() -> None:
+    text = f"tenant: a\nversion: 1\nengine: e\nexit_when: [{'a,' * 30_000}]"
+
+    with pytest.raises(InvalidDocument) as error:
+        parse_policy(text)
+
+    assert "more than 2000 parts" in error.value.problems[0].message
+    assert error.value.problems[0].line == 4
