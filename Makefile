@@ -9,7 +9,7 @@ demo: .venv/.demo mosquitto
 	$(BIN)/delen demo $(ARGS)
 
 test: .venv/.dev mosquitto
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 test-container: .venv/.dev mosquitto
 	@sh deploy/install-packages docker
