@@ -3,13 +3,17 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-container check bench digits clean
+.PHONY: demo test test-integration test-container check bench digits clean
 
 demo: .venv/.demo mosquitto
 	$(BIN)/delen demo $(ARGS)
 
 test: .venv/.dev mosquitto
 	$(BIN)/python -m pytest $(ARGS)
+
+test-integration: .venv/.dev mosquitto
+	@sh deploy/install-packages prometheus
+	$(BIN)/python -m pytest tests/integration -m integration $(ARGS)
 
 test-container: .venv/.dev mosquitto
 	@sh deploy/install-packages docker

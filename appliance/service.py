@@ -39,6 +39,8 @@ from appliance.messages import (
     Request,
     RequestKey,
 )
+from appliance.metrics.counters import Counters
+from appliance.metrics.survey import Survey
 from appliance.opener import Opened, Opener
 from appliance.orders import DEVICE_BUDGET, Orders
 from appliance.plan import Plan
@@ -81,6 +83,7 @@ class Service:
         self._parts = ExitStack()
         self._in_hand = InHand()
         self._windows = Windows()
+        self._counters = Counters(plans=lambda: self._book.plans, limit=settings.metrics_tenants)
         self._energy = Energy(max_gap_s=max(SHORTEST_GAP_S, 4 * settings.meter_interval))
         self._budgets = Budgets(energy=self._energy, weights=self._weights)
         self._tenancy = Tenancy(budgets=self._budgets)
@@ -194,6 +197,19 @@ class Service:
             store=self._store,
             clock=time.monotonic,
         )
+        self.survey = Survey(
+            appliance=settings.appliance_id,
+            plans=lambda: self._book.plans,
+            counters=self._counters,
+            loop=self._loop,
+            scheduler=self._scheduler,
+            bookkeeper=self._bookkeeper,
+            sampler=self._sampler,
+            shelf=self._shelf,
+            store=self._store,
+            gateway=self._gateway,
+            clock=time.monotonic,
+        )
 
     def __enter__(self) -> Self:
         # What takes requests in comes up last and goes down first; the gateway goes down last of
@@ -301,6 +317,7 @@ class Service:
     def _logged(self, delivery: int, key: RequestKey | None, reply: Reply) -> None:
         """Called by the store's writer once a reply is safe in the log."""
         self._windows.take_in(reply)
+        self._counters.take_in(reply)
         self._gateway.logged(delivery)
         self._leave_hand(key, reply)
 

@@ -7,7 +7,8 @@ import threading
 import time
 
 from appliance.errors import ServiceError
-from appliance.health import EVERY_S, HealthFile
+from appliance.health import EVERY_S, HealthFile, as_of
+from appliance.metrics.server import MetricsServer
 from appliance.service import Service
 from appliance.settings import Settings
 
@@ -24,10 +25,18 @@ def serve(settings: Settings, stop: threading.Event) -> None:
         died.append(name)
         stop.set()
 
+    token = settings.metrics_bearer()
     threading.excepthook = thread_died
     with (
         HealthFile(settings.health_file) as health_file,
         Service(settings, drain=stop.set) as service,
+        MetricsServer(
+            host=settings.metrics_host,
+            port=settings.metrics_port,
+            token=token,
+            survey=service.survey.take,
+            health=lambda: as_of(health_file.latest, time.monotonic()),
+        ),
     ):
         due_s = time.monotonic() + settings.telemetry_interval
         while not stop.is_set():
