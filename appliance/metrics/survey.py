@@ -33,7 +33,7 @@ class TenantState:
 
     policy_version: int
     bound_s: float | None
-    """The policy's bound on response time."""
+    """The bound on response time, that of the mode that the tenant is in."""
     budget: Balance | None = None
     """Its own budget, where it has one."""
     agreement: AgreementEstimate | None = None
@@ -167,7 +167,6 @@ class Survey:
     def _look(self) -> ExecutorState:
         """In the executor's thread."""
         now_s, books = self._clock(), self._bookkeeper
-        steering = books.tenancy.steering
         return ExecutorState(
             at_s=now_s,
             queues=self._scheduler.room.queue_lengths(),
@@ -177,13 +176,15 @@ class Survey:
             },
             idle_w=books.energy.idle_w,
             device_budget=books.budgets.whole_device(now_s),
-            tenants={
-                tenant: TenantState(
-                    policy_version=plan.policy.version,
-                    bound_s=plan.policy.bounds.response_time,
-                    budget=books.budgets.own(plan.policy, now_s),
-                    agreement=steering.estimate(books.tenancy.in_mode(plan)),
-                )
-                for tenant, plan in self._plans().items()
-            },
+            tenants={tenant: self._state(plan, now_s) for tenant, plan in self._plans().items()},
+        )
+
+    def _state(self, plan: Plan, now_s: float) -> TenantState:
+        books = self._bookkeeper
+        in_mode = books.tenancy.in_mode(plan)
+        return TenantState(
+            policy_version=plan.policy.version,
+            bound_s=in_mode.policy.bounds.response_time,
+            budget=books.budgets.own(plan.policy, now_s),
+            agreement=books.tenancy.steering.estimate(in_mode),
         )
