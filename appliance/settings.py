@@ -129,6 +129,10 @@ class Settings(BaseSettings):
     metrics_token_file: Path | None = None
     metrics_tenants: int = Field(default=100, ge=0, le=10_000)
     """How many tenants have metrics of their own; those of the others are summed up."""
+    homeassistant: bool = False
+    """Whether Home Assistant is told of the appliance and its tenants."""
+    homeassistant_prefix: Annotated[str, AfterValidator(_prefix)] = "homeassistant"
+    """The discovery prefix that is set there."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @classmethod

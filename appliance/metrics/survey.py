@@ -133,6 +133,10 @@ class Survey:
         self._asked_s: float | None = None
         self._executor = ExecutorState(at_s=clock())
 
+    def tenants(self) -> tuple[str, ...]:
+        """Who has a policy in force."""
+        return tuple(self._plans())
+
     def take(self) -> Snapshot:
         """How the appliance stands now."""
         with self._turn:
