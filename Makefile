@@ -3,13 +3,17 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-container abuse check bench digits clean fuzz audit
+.PHONY: demo test test-container abuse check bench digits clean fuzz audit test-integration
 
 demo: .venv/.demo mosquitto
 	$(BIN)/delen demo $(ARGS)
 
 test: .venv/.dev mosquitto
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+test-integration: .venv/.dev mosquitto
+	@sh deploy/install-packages prometheus
+	$(BIN)/python -m pytest tests/integration -m integration $(ARGS)
 
 test-container: .venv/.dev mosquitto
 	@sh deploy/install-packages docker

@@ -89,6 +89,7 @@ class Bookkeeper:
         return {
             tenant: TenantAccount(
                 spent_j=self._told_j[tenant] - told_j.get(tenant, 0.0),
+                charged_j=self.energy.charged_j(tenant),
                 own=self.budgets.own(plan.policy, now_s),
                 of_device=self.budgets.of_device(plan.policy, now_s),
                 mode=self.tenancy.adaptation.mode(tenant),

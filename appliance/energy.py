@@ -247,6 +247,11 @@ class Energy:
         spent = self.spent[tenant]
         return spent.measured_j + spent.modelled_j + self._pending_j[tenant]
 
+    def charged_j(self, tenant: str) -> float:
+        """All that a tenant was charged for good since the start; it never falls."""
+        spent = self.spent[tenant]
+        return spent.measured_j + spent.modelled_j
+
     @property
     def tenants_j(self) -> float:
         """All that the tenants' stages have cost since the start, what is still open included."""

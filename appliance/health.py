@@ -43,9 +43,12 @@ class HealthFile:
     def __init__(self, path: Path | None) -> None:
         self._path = path
         self._complained = False
+        self.latest: Health | None = None
+        """What was written last, or would have been; it may be read from any thread."""
 
     def write(self, health: Health) -> None:
         """Puts this in the place of what was there before, whole or not at all."""
+        self.latest = health
         if self._path is None:
             return
         partial = self._path.with_name(f"{self._path.name}.partial")
@@ -94,8 +97,18 @@ def read_health(path: Path, now_s: float) -> Health:
         raise ServiceError(f"DELEN_HEALTH_FILE cannot be read: {error}") from error
     except ValidationError as error:
         raise ServiceError(f"{path} was written by no appliance: name another file") from error
+    return as_of(health, now_s)
+
+
+def as_of(health: Health | None, now_s: float) -> Health:
+    """What was told of an appliance, as it counts now: unwell where that was long ago, or never."""
+    if health is None:
+        return Health(well=False, sentence="the appliance is still starting", at_s=now_s)
     age_s = now_s - health.at_s
     if not 0 <= age_s <= STALE_S:
-        sentence = f"the appliance hangs or has died: {path} is {age_s:.0f} s old; restart it"
+        sentence = (
+            "the appliance hangs or has died: it last told how it stands"
+            f" {age_s:.0f} s ago; restart it"
+        )
         return Health(well=False, sentence=sentence, at_s=health.at_s)
     return health

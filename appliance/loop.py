@@ -86,15 +86,21 @@ class ExecutorLoop:
         """Has something short done in the executor's thread, between two stages."""
         self._inbox.put(lambda: self._locked(work))
 
-    def call(self, work: Callable[[], T]) -> T:
-        """Does something short in the executor's thread, between two stages, and waits for it."""
-        return self.occupy(lambda: self._locked(work))
+    def call(self, work: Callable[[], T], patience_s: float | None = None) -> T:
+        """Does something short in the executor's thread, between two stages, and waits for it.
+
+        Raises futures.TimeoutError where that takes longer than `patience_s`.
+        """
+        return self._outcome(lambda: self._locked(work)).result(patience_s)
 
     def occupy(self, work: Callable[[], T]) -> T:
         """Does something long in the executor's thread, and waits for it.
 
         Deadlines are kept meanwhile, so that it must not touch what has to do with tasks.
         """
+        return self._outcome(work).result()
+
+    def _outcome(self, work: Callable[[], T]) -> Future[T]:
         outcome: Future[T] = Future()
 
         def run() -> None:
@@ -104,7 +110,7 @@ class ExecutorLoop:
                 outcome.set_exception(error)
 
         self._inbox.put(run)
-        return outcome.result()
+        return outcome
 
     def enter(self, context: AbstractContextManager[T]) -> T:
         """Enters something in the executor's thread, to be left there when the thread ends."""

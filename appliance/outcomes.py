@@ -13,6 +13,7 @@ from appliance.errors import Code, Rejected
 from appliance.frame_memory import FrameMemory
 from appliance.gateway import Gateway
 from appliance.messages import Rejection, Reply, Request, RequestKey
+from appliance.metrics.counters import Counters
 from appliance.quantities import Dimension, format_quantity
 from appliance.rejection_quota import Muted, RejectionQuota
 from appliance.replies import iso, rejection_of, result_of
@@ -38,6 +39,7 @@ class Outcomes:
         store: Store,
         in_hand: InHand,
         windows: Windows,
+        counters: Counters,
         memory: FrameMemory,
         quota: RejectionQuota,
         known: Callable[[], Container[str]],
@@ -48,6 +50,7 @@ class Outcomes:
         self._store = store
         self._in_hand = in_hand
         self._windows = windows
+        self._counters = counters
         self._memory = memory
         self._quota = quota
         self._known = known
@@ -116,6 +119,7 @@ class Outcomes:
     def logged(self, delivery: int, key: RequestKey | None, reply: Reply) -> None:
         """Called by the store's writer once a reply is safe in the log."""
         self._windows.take_in(reply, self._known())
+        self._counters.take_in(reply)
         self._gateway.logged(delivery)
         self._repeat_to_followers(key, reply)
 
@@ -123,6 +127,7 @@ class Outcomes:
         """Logs the rejections that nobody was sent since the last time, a row for each kind."""
         for muted in self._quota.take_muted(self._known()):
             self._windows.take_in_muted(muted)
+            self._counters.take_in_muted(muted)
             self._store.log(self._row_of(muted), delivery=0, key=None)
 
     def _row_of(self, muted: Muted) -> Rejection:

@@ -40,6 +40,8 @@ from appliance.messages import (
     Request,
     RequestKey,
 )
+from appliance.metrics.counters import Counters
+from appliance.metrics.survey import Survey
 from appliance.opener import Opened, Opener
 from appliance.orders import DEVICE_BUDGET, Orders
 from appliance.outcomes import Outcomes
@@ -81,6 +83,7 @@ class Service:
         self._topics = Topics(settings.topic_prefix)
         self._parts = ExitStack()
         self._windows = Windows()
+        self._counters = Counters(plans=lambda: self._book.plans, limit=settings.metrics_tenants)
         self._energy = Energy(max_gap_s=max(SHORTEST_GAP_S, 4 * settings.meter_interval))
         self._budgets = Budgets(energy=self._energy, weights=self._weights)
         self._tenancy = Tenancy(budgets=self._budgets)
@@ -192,6 +195,7 @@ class Service:
             store=self._store,
             in_hand=in_hand,
             windows=self._windows,
+            counters=self._counters,
             memory=memory,
             quota=RejectionQuota(settings.rejection_rate),
             known=lambda: self._book.plans,
@@ -211,6 +215,19 @@ class Service:
             store=self._store,
             gateway=self._gateway,
             memory=memory,
+            clock=time.monotonic,
+        )
+        self.survey = Survey(
+            appliance=settings.appliance_id,
+            plans=lambda: self._book.plans,
+            counters=self._counters,
+            loop=self._loop,
+            scheduler=self._scheduler,
+            bookkeeper=self._bookkeeper,
+            sampler=self._sampler,
+            shelf=self._shelf,
+            store=self._store,
+            gateway=self._gateway,
             clock=time.monotonic,
         )
 

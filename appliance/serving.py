@@ -6,12 +6,20 @@ import logging
 import threading
 import time
 
+from appliance.connection import BrokerAddress
 from appliance.errors import ServiceError
-from appliance.health import EVERY_S, HealthFile
+from appliance.health import EVERY_S, HealthFile, as_of
+from appliance.homeassistant.connection import HomeAssistant
+from appliance.homeassistant.discovery import Discovery
+from appliance.metrics.server import MetricsServer
 from appliance.service import Service
 from appliance.settings import Settings
+from appliance.topics import Topics
 
 _log = logging.getLogger(__name__)
+
+LEAST_EXPIRY_S = 60
+"""Home Assistant is to bear a lost message or two of telemetry."""
 
 
 def serve(settings: Settings, stop: threading.Event) -> None:
@@ -24,17 +32,44 @@ def serve(settings: Settings, stop: threading.Event) -> None:
         died.append(name)
         stop.set()
 
+    token = settings.metrics_bearer()
     threading.excepthook = thread_died
     with (
         HealthFile(settings.health_file) as health_file,
         Service(settings, drain=stop.set) as service,
+        MetricsServer(
+            host=settings.metrics_host,
+            port=settings.metrics_port,
+            token=token,
+            survey=service.survey.take,
+            health=lambda: as_of(health_file.latest, time.monotonic()),
+        ),
+        _home_assistant(settings) as home_assistant,
     ):
         due_s = time.monotonic() + settings.telemetry_interval
         while not stop.is_set():
             health_file.write(service.health())
+            if home_assistant.tick(service.survey.tenants()):
+                service.tell()
             if time.monotonic() >= due_s:
                 service.tell()
                 due_s += settings.telemetry_interval
             stop.wait(min(EVERY_S, max(0.0, due_s - time.monotonic())))
     if died:
         raise ServiceError(f"the thread {', '.join(died)} died; the log above says of what")
+
+
+def _home_assistant(settings: Settings) -> HomeAssistant:
+    database = settings.database
+    return HomeAssistant(
+        wanted=settings.homeassistant,
+        broker=BrokerAddress.of(settings),
+        discovery=Discovery(
+            prefix=settings.homeassistant_prefix,
+            topics=Topics(settings.topic_prefix),
+            appliance=settings.appliance_id,
+            expire_after_s=max(LEAST_EXPIRY_S, round(3 * settings.telemetry_interval)),
+        ),
+        announced=database.with_name(f"{database.name}.homeassistant"),
+        clock=time.monotonic,
+    )

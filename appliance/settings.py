@@ -134,6 +134,18 @@ class Settings(BaseSettings):
     log_max_age: Annotated[float, quantity(Dimension.TIME), Field(ge=60)] = 30 * 86_400.0
     log_max_size: Annotated[float, quantity(Dimension.SIZE), Field(ge=1e6)] = 512e6
     telemetry_interval: Annotated[float, quantity(Dimension.TIME), Field(ge=0.1)] = 10.0
+    metrics_port: int | None = Field(default=None, ge=1, le=65_535)
+    """Where Prometheus finds `/metrics`, and others `/healthz`; by default nowhere."""
+    metrics_host: str = "127.0.0.1"
+    metrics_token: SecretStr | None = None
+    """What must be sent as `Authorization: Bearer`; by default nothing."""
+    metrics_token_file: Path | None = None
+    metrics_tenants: int = Field(default=100, ge=0, le=10_000)
+    """How many tenants have metrics of their own; those of the others are summed up."""
+    homeassistant: bool = False
+    """Whether Home Assistant is told of the appliance and its tenants."""
+    homeassistant_prefix: Annotated[str, AfterValidator(_prefix)] = "homeassistant"
+    """The discovery prefix that is set there."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @classmethod
@@ -149,14 +161,26 @@ class Settings(BaseSettings):
 
     def password(self) -> str | None:
         """The broker's password, from the setting or from the file. Raises SettingsError."""
-        if self.mqtt_password is not None:
-            return self.mqtt_password.get_secret_value()
-        if self.mqtt_password_file is None:
-            return None
-        try:
-            return self.mqtt_password_file.read_text().rstrip("\r\n")
-        except OSError as error:
-            raise SettingsError(f"DELEN_MQTT_PASSWORD_FILE cannot be read: {error}") from error
+        return _secret("mqtt_password", self.mqtt_password, self.mqtt_password_file)
+
+    def metrics_bearer(self) -> str | None:
+        """The token of `/metrics`, from the setting or from the file. Raises SettingsError."""
+        token = _secret("metrics_token", self.metrics_token, self.metrics_token_file)
+        if token == "":
+            raise SettingsError("DELEN_METRICS_TOKEN (or the file named for it) is empty: set one")
+        return token
+
+
+def _secret(name: str, given: SecretStr | None, file: Path | None) -> str | None:
+    """A secret that is set, or the content of the file that is named in its place."""
+    if given is not None:
+        return given.get_secret_value()
+    if file is None:
+        return None
+    try:
+        return file.read_text().rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{PREFIX}{name.upper()}_FILE cannot be read: {error}") from error
 
 
 def read_settings(**overrides: object) -> Settings:

@@ -16,6 +16,9 @@ from appliance.goals import Effort
 from appliance.messages import Reply, Result
 from appliance.rejection_quota import Muted
 
+LONGEST_LABEL = 100
+"""How many characters of an answer's label are told; labels are as long as an engine likes."""
+
 MAX_RESPONSE_TIMES = 10_000
 """How many response times a window keeps for its percentiles; more than that are not looked at."""
 
@@ -135,6 +138,10 @@ class TenantTelemetry:
     """That of most of them."""
     spent_mj: float
     """What its stages were charged, by the meter as far as it saw them."""
+    charged_j: float
+    """The same since the start, but for what no meter has seen yet and may still see."""
+    last_label: str | None
+    """What the last answer in the window said."""
     budget: BudgetTelemetry | None
     mode: str | None
     """The mode that it is in, None for the policy itself."""
@@ -189,6 +196,8 @@ class TenantAccount:
     """What a tenant spent in a window, and what it may spend."""
 
     spent_j: float
+    charged_j: float
+    """Since the start."""
     own: Balance | None
     of_device: Balance | None
     mode: str | None
@@ -204,6 +213,7 @@ class Window:
     rejections: Counter[str] = field(default_factory=Counter)
     response_times_ms: list[float] = field(default_factory=list)
     energy_mj: float = 0.0
+    last_label: str | None = None
     sources: Counter[str] = field(default_factory=Counter)
     muted: int = 0
 
@@ -213,6 +223,7 @@ class Window:
             return
         self.exits[str(reply.exit)] += 1
         self.energy_mj += reply.energy_mj or 0.0
+        self.last_label = reply.label
         self.sources[reply.energy_source] += 1
         if len(self.response_times_ms) < MAX_RESPONSE_TIMES:
             self.response_times_ms.append(reply.response_time_ms)
@@ -253,6 +264,8 @@ class Window:
             energy_mj=round(self.energy_mj, 6),
             energy_source=next((s for s, _ in self.sources.most_common(1)), "modelled"),
             spent_mj=round(account.spent_j * 1e3, 6),
+            charged_j=round(account.charged_j, 6),
+            last_label=None if self.last_label is None else self.last_label[:LONGEST_LABEL],
             budget=BudgetTelemetry.of(account.own),
             mode=account.mode,
             device_budget=BudgetTelemetry.of(account.of_device),

@@ -23,6 +23,7 @@ NAMES = (
     "drift",
     "metering",
     "budget",
+    "metrics",
     "peers",
 )
 PAGE = Path("docs/benchmarks.md")

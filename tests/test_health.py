@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 from appliance.broker import Mosquitto
 from appliance.cli import health as health_command
 from appliance.errors import ServiceError, SettingsError
-from appliance.health import STALE_S, Health, HealthFile, read_health
+from appliance.health import STALE_S, Health, HealthFile, as_of, read_health
 from appliance.serving import serve
 from appliance.settings import Settings
 from tests.appliances import settings_for
@@ -56,6 +56,11 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
         file.write(ONLINE)
 
         assert read_health(tmp_path / "health", ONLINE.at_s + 1) == ONLINE
+
+
+def test_who_has_told_nothing_yet_is_starting() -> None:
+    assert as_of(None, 0.0).sentence == "the appliance is still starting"
+    assert not as_of(None, 0.0).well
 
 
 @pytest.mark.parametrize("later_s", [STALE_S + 1, -1.0], ids=["too old", "of an earlier boot"])

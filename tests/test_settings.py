@@ -89,6 +89,13 @@ def test_a_password_file_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatc
         read_settings().password()
 
 
+def test_an_empty_token_is_refused_since_everybody_has_it(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("\n")
+
+    with pytest.raises(SettingsError, match="DELEN_METRICS_TOKEN"):
+        read_settings(metrics_token_file=tmp_path / "token").metrics_bearer()
+
+
 def test_a_variable_that_names_no_setting_is_warned_about(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -50,7 +50,7 @@ REJECTION = Rejection(
 
 
 BALANCE = Balance(energy_j=10.0, per_s=60.0, left_j=2.5, ends_in_s=30.0)
-ACCOUNT = TenantAccount(spent_j=0.3, own=BALANCE, of_device=None, mode="saver")
+ACCOUNT = TenantAccount(spent_j=0.3, charged_j=1.5, own=BALANCE, of_device=None, mode="saver")
 
 
 def test_a_window_counts_exits_rejections_energy_and_percentiles() -> None:
@@ -67,7 +67,8 @@ def test_a_window_counts_exits_rejections_energy_and_percentiles() -> None:
     assert told.exits == {"1": 100}
     assert told.rejections == {"429": 1}
     assert told.response_time_ms == {"p50": 49.5, "p95": 94.05, "p99": 98.01}
-    assert (told.energy_mj, told.spent_mj) == (250.0, 300.0)
+    assert (told.energy_mj, told.spent_mj, told.charged_j) == (250.0, 300.0, 1.5)
+    assert told.last_label == "x"
     assert told.budget is not None
     assert (told.budget.left_j, told.budget.remaining, told.budget.ends_in_s) == (2.5, 0.25, 30.0)
     assert told.device_budget is None

@@ -1,0 +1,1 @@
+"""What monitoring systems read: counts since the start, and how the appliance stands now."""
