@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-container check bench digits clean
+.PHONY: contracts demo test test-container check bench digits clean
 
 demo: .venv/.demo mosquitto
 	$(BIN)/delen demo $(ARGS)
@@ -22,6 +22,12 @@ check: .venv/.dev
 	$(BIN)/lint-imports
 	$(BIN)/hadolint Dockerfile deploy/mosquitto/Dockerfile
 	$(BIN)/shellcheck deploy/install-packages deploy/make-secrets deploy/mosquitto/run
+
+contracts: .venv/.dev
+	@sh deploy/install-packages node
+	$(BIN)/delen contracts docs
+	cd tests/asyncapi && npm ci --silent --ignore-scripts --no-audit --no-fund
+	node tests/asyncapi/validate.mjs docs/asyncapi.yaml
 
 bench: .venv/.dev mosquitto
 	$(BIN)/python -m benchmarks

@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    WithJsonSchema,
+)
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -20,7 +27,7 @@ from pydantic_settings import (
 
 from appliance.device_budget import DeviceBudget, parse_device_budget
 from appliance.errors import SettingsError
-from appliance.fields import quantity, sentence_error
+from appliance.fields import DEFINITION, quantity, sentence_error, written_as
 from appliance.quantities import Dimension, QuantityError, parse_quantity
 from appliance.topics import level_fault
 
@@ -68,6 +75,16 @@ def _this_machine() -> str:
     return re.sub(r"[^\w.-]", "-", socket.gethostname()) or "appliance"
 
 
+TopicLevel = Annotated[str, AfterValidator(_level), WithJsonSchema({DEFINITION: "Level"})]
+_Budget = Annotated[
+    DeviceBudget | None,
+    BeforeValidator(_device_budget, json_schema_input_type=written_as("DeviceBudget") | None),
+]
+_Size = Annotated[
+    float | None, BeforeValidator(_size, json_schema_input_type=written_as("Size") | None)
+]
+
+
 class Settings(BaseSettings):
     """What the operator decides. Times in seconds, sizes in bytes; `40ms` and `8MB` are read."""
 
@@ -75,7 +92,9 @@ class Settings(BaseSettings):
         env_prefix=PREFIX, yaml_file=FILE, frozen=True, extra="forbid", env_ignore_empty=True
     )
 
-    appliance_id: Annotated[str, AfterValidator(_level)] = Field(default_factory=_this_machine)
+    appliance_id: Annotated[str, AfterValidator(_level), WithJsonSchema({DEFINITION: "Level"})] = (
+        Field(default_factory=_this_machine)
+    )
     """The name of this box in topics and results."""
     mqtt_host: str = "localhost"
     mqtt_port: int = Field(default=1883, ge=1, le=65_535)
@@ -86,6 +105,8 @@ class Settings(BaseSettings):
     mqtt_tls_ca: Path | None = None
     """The certificate authority of the broker; where it is set, the connection is TLS."""
     topic_prefix: Annotated[str, AfterValidator(_prefix)] = "delen/v1"
+    cloudevents: bool = False
+    """Whether replies carry the attributes of CloudEvents as MQTT 5 user properties."""
     engines: Path = Path("engines")
     conditions: Path = Path("conditions")
     """Policies here are loaded at start for tenants that never had one."""
@@ -106,9 +127,14 @@ class Settings(BaseSettings):
     """The time between two readings."""
     tegrastats: str = "tegrastats"
     """The program, with arguments where it needs some."""
-    device_budget: Annotated[DeviceBudget | None, BeforeValidator(_device_budget)] = None
+    device_budget: Annotated[
+        DeviceBudget | None,
+        BeforeValidator(_device_budget, json_schema_input_type=written_as("DeviceBudget") | None),
+    ] = None
     """What all tenants together may spend, as `2kJ per 1h`."""
-    engine_memory: Annotated[float | None, BeforeValidator(_size)] = None
+    engine_memory: Annotated[
+        float | None, BeforeValidator(_size, json_schema_input_type=written_as("Size") | None)
+    ] = None
     """What the engines that are open may take together; those not used for longest make room."""
     threads: int | None = Field(default=None, ge=1, le=256)
     """Threads of one ONNX Runtime stage; by default all cores but one."""
