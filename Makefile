@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: contracts demo test test-container check bench digits clean
+.PHONY: contracts demo test test-container test-node-red check bench digits clean
 
 demo: .venv/.demo mosquitto
 	$(BIN)/delen demo $(ARGS)
@@ -15,13 +15,18 @@ test-container: .venv/.dev mosquitto
 	@sh deploy/install-packages docker
 	$(BIN)/python -m pytest tests/container -m container --timeout 600 $(ARGS)
 
+test-node-red: .venv/.dev mosquitto
+	@sh deploy/install-packages node
+	cd tests/node-red && npm ci --silent --ignore-scripts --no-audit --no-fund
+	$(BIN)/python -m pytest tests/test_examples.py -m node_red $(ARGS)
+
 check: .venv/.dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/hadolint Dockerfile deploy/mosquitto/Dockerfile
-	$(BIN)/shellcheck deploy/install-packages deploy/make-secrets deploy/mosquitto/run
+	$(BIN)/shellcheck deploy/install-packages deploy/make-secrets deploy/mosquitto/run examples/shell/*.sh
 
 contracts: .venv/.dev
 	@sh deploy/install-packages node
