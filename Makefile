@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-container abuse check bench digits clean fuzz audit test-integration
+.PHONY: demo test test-container abuse check bench digits clean fuzz audit test-integration contracts test-node-red
 
 demo: .venv/.demo mosquitto
 	$(BIN)/delen demo $(ARGS)
@@ -21,6 +21,10 @@ test-container: .venv/.dev mosquitto
 
 abuse: .venv/.dev mosquitto
 	$(BIN)/python -m pytest tests/test_abuse.py -m abuse --timeout 0 $(ARGS)
+test-node-red: .venv/.dev mosquitto
+	@sh deploy/install-packages node
+	cd tests/node-red && npm ci --silent --ignore-scripts --no-audit --no-fund
+	$(BIN)/python -m pytest tests/test_examples.py -m node_red $(ARGS)
 
 check: .venv/.dev
 	$(BIN)/ruff check
@@ -29,7 +33,13 @@ check: .venv/.dev
 	$(BIN)/lint-imports
 	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml appliance
 	$(BIN)/hadolint Dockerfile deploy/mosquitto/Dockerfile
-	$(BIN)/shellcheck deploy/install-packages deploy/make-secrets deploy/mosquitto/run
+	$(BIN)/shellcheck deploy/install-packages deploy/make-secrets deploy/mosquitto/run examples/shell/*.sh
+
+contracts: .venv/.dev
+	@sh deploy/install-packages node
+	$(BIN)/delen contracts docs
+	cd tests/asyncapi && npm ci --silent --ignore-scripts --no-audit --no-fund
+	node tests/asyncapi/validate.mjs docs/asyncapi.yaml
 
 fuzz: .venv/.fuzz
 	$(BIN)/python -m tests.fuzz --seconds 10 $(ARGS)

@@ -1,67 +1,164 @@
-"""A client for applications and commands: frames out, replies in, over one MQTT 5 connection."""
+"""For application developers: frames in, typed replies out, blocking or with asyncio."""
 
 from __future__ import annotations
 
+import asyncio
+import math
 import threading
-import uuid
-from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotInTime
+from pathlib import Path
 from types import TracebackType
 
-import paho.mqtt.client as mqtt
-from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
-from paho.mqtt.reasoncodes import ReasonCode
 from typing_extensions import Self
 
-from appliance.connection import BrokerAddress, new_client
-from appliance.errors import BrokerError
-from appliance.messages import REPLY, Reply
-from appliance.topics import Topics
+from appliance.connection import BrokerAddress
+from appliance.errors import BrokerError, DelenError, FrameError, NoReply
+from appliance.messages import Rejection, Reply, Result
+from appliance.payloads import Frame, Payload, payload_of
+from appliance.session import Session
+from appliance.settings import Settings, read_settings
 
-CONNECT_S = 10.0
+__all__ = [
+    "AsyncClient",
+    "BrokerAddress",
+    "BrokerError",
+    "Client",
+    "DelenError",
+    "Frame",
+    "FrameError",
+    "NoReply",
+    "Rejection",
+    "Reply",
+    "RequestRejected",
+    "Result",
+]
 
-Received = Callable[[str, bytes, bool], None]
-"""Called with a topic, a payload, and whether the broker had retained it."""
+TIMEOUT_S = 10.0
+MAX_IN_FLIGHT = 64
+
+PORT, TLS_PORT = 1883, 8883
 
 
-class Client:
-    """One tenant's or fleet manager's connection; entered it is connected, left it is closed.
+class RequestRejected(DelenError):
+    """An appliance turned a frame away; `rejection` says why and what to do."""
 
-    `infer` sends a frame and waits; `submit` sends it and gives a future. Replies are matched by
-    correlation data, so that many may be on their way at a time. It reconnects by itself.
+    def __init__(self, rejection: Rejection) -> None:
+        super().__init__(f"{rejection.code} {rejection.reason}: {rejection.detail}")
+        self.rejection = rejection
+
+
+class _TenantsClient:
+    """Which broker, which tenant, and how many frames at a time."""
+
+    def __init__(  # noqa: PLR0913 - whatever it takes to reach a broker, by name
+        self,
+        broker: str | BrokerAddress = "localhost",
+        *,
+        tenant: str,
+        port: int | None = None,
+        username: str | None = None,
+        password: str | None = None,
+        tls_ca: Path | str | None = None,
+        prefix: str = "delen/v1",
+        max_in_flight: int = MAX_IN_FLIGHT,
+    ) -> None:
+        """The broker by its host's name, with what else it takes to reach it, or by its address.
+
+        `username` is the tenant's name where only a password is given. With `tls_ca`, the file of
+        the broker's certificate authority, the connection is TLS; the port is then 8883, else
+        1883, unless it is given. At most `max_in_flight` frames are on their way at a time.
+        """
+        if max_in_flight < 1:
+            raise ValueError(f"{max_in_flight} frames in flight are none: allow one or more")
+        if isinstance(broker, str):
+            broker = BrokerAddress(
+                host=broker,
+                port=port or (PORT if tls_ca is None else TLS_PORT),
+                username=tenant if username is None and password is not None else username,
+                password=password,
+                tls_ca=None if tls_ca is None else Path(tls_ca),
+            )
+        self.tenant = tenant
+        self._broker = broker
+        self._prefix = prefix
+        self._max_in_flight = max_in_flight
+        self._session: Session | None = None
+        self._opening = threading.Lock()
+
+    @property
+    def in_flight(self) -> int:
+        """How many frames are on their way, or wait for their replies."""
+        session = self._session
+        return 0 if session is None else session.in_flight
+
+    @classmethod
+    def from_settings(
+        cls,
+        settings: Settings | None = None,
+        *,
+        tenant: str,
+        max_in_flight: int = MAX_IN_FLIGHT,
+    ) -> Self:
+        """A client of the broker that the settings name; by default they are read as `delen` does.
+
+        Raises SettingsError.
+        """
+        settings = settings or read_settings()
+        return cls(
+            BrokerAddress.of(settings),
+            tenant=tenant,
+            prefix=settings.topic_prefix,
+            max_in_flight=max_in_flight,
+        )
+
+    def _new_session(self) -> Session:
+        return Session(self._broker, prefix=self._prefix)
+
+    def _send(
+        self,
+        session: Session,
+        payload: Payload,
+        *,
+        content_type: str | None,
+        stream: str | None,
+        timeout_s: float,
+    ) -> Future[Reply]:
+        return session.submit(
+            self.tenant,
+            payload.frame,
+            content_type=content_type or payload.content_type,
+            stream=stream,
+            expiry_s=max(1, math.ceil(timeout_s)),
+        )
+
+
+class Client(_TenantsClient):
+    """A tenant's way to its appliances, from any number of threads.
+
+        with Client("box.local", tenant="gate", password="...") as client:
+            reply = client.infer("frame.jpg")
+
+    Outside of a `with` block it connects for the first frame, and is to be closed. It reconnects
+    by itself: a frame that waits for its reply meanwhile is sent again, and answered once.
     """
 
-    def __init__(self, broker: BrokerAddress, *, prefix: str = "delen/v1") -> None:
-        self.topics = Topics(prefix)
-        self._broker = broker
-        self._name = f"delen-client-{uuid.uuid4().hex[:12]}"
-        self._client = new_client(broker, client_id=self._name)
-        self._client.on_connect = self._connected
-        self._client.on_message = self._received
-        self._client.on_subscribe = self._subscribed
-        self._connection: Future[None] = Future()
-        self._subscribing: dict[int, Future[None]] = {}
-        self._watches: dict[str, Received] = {}
-        self._replies: dict[bytes, Future[Reply]] = {}
-        self._lock = threading.Lock()
+    _places: threading.BoundedSemaphore
+
+    def open(self) -> Self:
+        """Connects, unless it is connected. Raises BrokerError where there is no way to."""
+        self._connected()
+        return self
+
+    def close(self) -> None:
+        """Disconnects; whoever waits for a reply gets a BrokerError. It may be opened again."""
+        with self._opening:
+            session, self._session = self._session, None
+        if session is not None:
+            session.close()
 
     def __enter__(self) -> Self:
-        self._client.connect_async(self._broker.host, self._broker.port)
-        self._client.loop_start()
-        try:
-            self._connection.result(CONNECT_S)
-        except NotInTime:
-            self._client.loop_stop()
-            raise BrokerError(
-                f"no broker answers at {self._broker}: is it running, and are DELEN_MQTT_HOST"
-                " and DELEN_MQTT_PORT right?"
-            ) from None
-        except BrokerError:
-            self._client.loop_stop()
-            raise
-        return self
+        return self.open()
 
     def __exit__(
         self,
@@ -69,125 +166,167 @@ class Client:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._client.disconnect()
-        self._client.loop_stop()
+        self.close()
 
     def infer(
         self,
-        tenant: str,
-        frame: bytes,
+        frame: Frame,
         *,
         content_type: str | None = None,
         stream: str | None = None,
-        timeout_s: float = 10.0,
+        timeout_s: float = TIMEOUT_S,
     ) -> Reply:
-        """Sends a frame and waits for its result or rejection. Raises BrokerError at timeout."""
-        reply = self.submit(tenant, frame, content_type=content_type, stream=stream)
+        """Sends a frame and waits for its Result or Rejection.
+
+        Raises NoReply (a TimeoutError, too) when there is none in time, BrokerError where the
+        broker refuses the frame or cannot be reached at first, FrameError for what is no frame.
+        """
+        reply = self.submit(frame, content_type=content_type, stream=stream, timeout_s=timeout_s)
         try:
             return reply.result(timeout_s)
         except NotInTime:
-            raise BrokerError(
-                f"no reply within {timeout_s:g} s: is an appliance online, and may"
-                f" {self._broker.username or 'this user'} publish for the tenant {tenant}?"
-            ) from None
+            raise self._connected().no_reply(self.tenant, timeout_s) from None
+        finally:
+            reply.cancel()
 
-    def submit(
+    def answer(
         self,
-        tenant: str,
-        frame: bytes,
+        frame: Frame,
         *,
         content_type: str | None = None,
         stream: str | None = None,
+        timeout_s: float = TIMEOUT_S,
+    ) -> Result:
+        """As `infer`, for whoever wants nothing but answers: a Rejection raises RequestRejected."""
+        return _answer_in(
+            self.infer(frame, content_type=content_type, stream=stream, timeout_s=timeout_s)
+        )
+
+    def submit(
+        self,
+        frame: Frame,
+        *,
+        content_type: str | None = None,
+        stream: str | None = None,
+        timeout_s: float = TIMEOUT_S,
     ) -> Future[Reply]:
-        """Sends a frame with QoS 1 and gives its reply when there is one."""
-        response_topic = self.topics.result(tenant, self._name)
-        if response_topic not in self._watches:
-            self.watch(response_topic, self._ignore)
-        correlation = uuid.uuid4().bytes
-        properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
-        properties.ResponseTopic = response_topic
-        properties.CorrelationData = correlation
-        if content_type is not None:
-            properties.ContentType = content_type
-        reply: Future[Reply] = Future()
-        with self._lock:
-            self._replies[correlation] = reply
-        topic = self.topics.request(tenant, stream)
-        self._client.publish(topic, frame, qos=1, properties=properties)
+        """Sends a frame, as soon as fewer than `max_in_flight` are on their way; gives its reply.
+
+        Nobody wants the reply after `timeout_s`, so that the appliance may drop the frame then.
+        Whoever gives up waiting cancels the future. Raises NoReply where no frame before this one
+        is answered in time.
+        """
+        payload = payload_of(frame)
+        session = self._connected()
+        places = self._places
+        if not places.acquire(timeout=timeout_s):
+            raise session.no_reply(self.tenant, timeout_s)
+        try:
+            reply = self._send(
+                session, payload, content_type=content_type, stream=stream, timeout_s=timeout_s
+            )
+        except BaseException:
+            places.release()
+            raise
+        reply.add_done_callback(lambda _: places.release())
         return reply
 
-    def watch(self, topic_filter: str, received: Received) -> None:
-        """Subscribes: `received` is called on the network thread.
+    def _connected(self) -> Session:
+        with self._opening:
+            if self._session is None:
+                session = self._new_session()
+                session.open(self.tenant)
+                self._places = threading.BoundedSemaphore(self._max_in_flight)
+                self._session = session
+            return self._session
 
-        Raises BrokerError where the broker refuses.
-        """
-        self._watches[topic_filter] = received
-        self._subscribe(topic_filter).result(CONNECT_S)
 
-    def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
-        """Publishes with QoS 1 and waits until the broker has it. Raises BrokerError."""
-        published = self._client.publish(topic, payload, qos=1, retain=retain)
+class AsyncClient(_TenantsClient):
+    """The same for asyncio: `async with AsyncClient(...) as client: await client.infer(frame)`.
+
+    It belongs to the event loop that it is opened in. A task that is cancelled while it waits
+    leaves nothing behind.
+    """
+
+    _places: asyncio.Semaphore
+
+    async def open(self) -> Self:
+        """Connects, unless it is connected. Raises BrokerError where there is no way to."""
+        if self._session is not None:
+            return self
+        session = self._new_session()
         try:
-            published.wait_for_publish(CONNECT_S)
-        except RuntimeError as error:
-            raise BrokerError(f"the broker at {self._broker} is gone: {error}") from error
-        if not published.is_published():
-            raise BrokerError(f"the broker at {self._broker} took no message for {CONNECT_S:g} s")
+            await asyncio.to_thread(session.open, self.tenant)
+        except asyncio.CancelledError:
+            # Not awaited: whoever cancels need not wait until a connection is given up.
+            asyncio.get_running_loop().run_in_executor(None, session.close)
+            raise
+        self._places = asyncio.Semaphore(self._max_in_flight)
+        self._session = session
+        return self
 
-    def _subscribe(self, topic_filter: str) -> Future[None]:
-        done: Future[None] = Future()
-        with self._lock:
-            _, mid = self._client.subscribe(topic_filter, qos=1)
-            if mid is not None:
-                self._subscribing[mid] = done
-        return done
+    async def close(self) -> None:
+        """Disconnects; whoever waits for a reply gets a BrokerError. It may be opened again."""
+        session, self._session = self._session, None
+        if session is not None:
+            await asyncio.to_thread(session.close)
 
-    @staticmethod
-    def _ignore(_topic: str, _payload: bytes, _retained: bool) -> None:  # noqa: FBT001
-        """What comes without correlation data that is known here is somebody else's."""
+    async def __aenter__(self) -> Self:
+        return await self.open()
 
-    def _connected(
+    async def __aexit__(
         self,
-        _client: mqtt.Client,
-        _userdata: object,
-        _flags: mqtt.ConnectFlags,
-        reason: ReasonCode,
-        _properties: Properties | None,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
-        if reason.is_failure:
-            if not self._connection.done():
-                sentence = f"the broker at {self._broker} refuses the connection: {reason}"
-                self._connection.set_exception(BrokerError(f"{sentence}; check DELEN_MQTT_*"))
-            return
-        for topic_filter in self._watches:
-            self._subscribe(topic_filter)
-        if not self._connection.done():
-            self._connection.set_result(None)
+        await self.close()
 
-    def _subscribed(
+    async def infer(
         self,
-        _client: mqtt.Client,
-        _userdata: object,
-        mid: int,
-        reasons: list[ReasonCode],
-        _properties: Properties | None,
-    ) -> None:
-        with self._lock:
-            done = self._subscribing.pop(mid, None)
-        if done is None:
-            return
-        if reasons[0].is_failure:
-            done.set_exception(BrokerError(f"the broker refuses the subscription: {reasons[0]}"))
-        else:
-            done.set_result(None)
+        frame: Frame,
+        *,
+        content_type: str | None = None,
+        stream: str | None = None,
+        timeout_s: float = TIMEOUT_S,
+    ) -> Reply:
+        """Sends a frame and waits for its Result or Rejection; raises what `Client.infer` does."""
+        if self._session is None:
+            raise BrokerError("the client is not open: write `async with` or `await client.open()`")
+        session, places = self._session, self._places
+        # Files and pictures take long enough to be noticed by other tasks.
+        payload = await asyncio.to_thread(payload_of, frame)
 
-    def _received(self, _client: mqtt.Client, _userdata: object, message: mqtt.MQTTMessage) -> None:
-        correlation = getattr(message.properties, "CorrelationData", None)
-        with self._lock:
-            reply = self._replies.pop(correlation, None) if correlation else None
-        if reply is not None:
-            reply.set_result(REPLY.validate_json(bytes(message.payload)))
-            return
-        for topic_filter, received in self._watches.items():
-            if mqtt.topic_matches_sub(topic_filter, message.topic):
-                received(message.topic, bytes(message.payload), message.retain)
+        async def exchange() -> Reply:
+            async with places:
+                reply = self._send(
+                    session, payload, content_type=content_type, stream=stream, timeout_s=timeout_s
+                )
+                try:
+                    return await asyncio.wrap_future(reply)
+                finally:
+                    reply.cancel()
+
+        try:
+            return await asyncio.wait_for(exchange(), timeout_s)
+        except asyncio.TimeoutError:
+            raise session.no_reply(self.tenant, timeout_s) from None
+
+    async def answer(
+        self,
+        frame: Frame,
+        *,
+        content_type: str | None = None,
+        stream: str | None = None,
+        timeout_s: float = TIMEOUT_S,
+    ) -> Result:
+        """As `infer`, for whoever wants nothing but answers: a Rejection raises RequestRejected."""
+        return _answer_in(
+            await self.infer(frame, content_type=content_type, stream=stream, timeout_s=timeout_s)
+        )
+
+
+def _answer_in(reply: Reply) -> Result:
+    if isinstance(reply, Rejection):
+        raise RequestRejected(reply)
+    return reply

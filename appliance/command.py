@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
 from typing_extensions import Self
@@ -10,7 +10,7 @@ from typing_extensions import Self
 from appliance.device_budget import DeviceBudget, parse_device_budget
 from appliance.document import parse_document
 from appliance.errors import Fault, InvalidDocument
-from appliance.fields import sentence_error
+from appliance.fields import sentence_error, written_as
 from appliance.quantities import QuantityError
 
 
@@ -45,10 +45,16 @@ class Command(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
 
-    device_budget: Annotated[Any, BeforeValidator(_device_budget)] = None
-    reload: Annotated[tuple[str, ...], BeforeValidator(_names)] = ()
+    device_budget: Annotated[
+        Any,
+        BeforeValidator(_device_budget, json_schema_input_type=written_as("DeviceBudget") | None),
+    ] = None
+    """What all tenants together may spend; null goes back to the setting."""
+    reload: Annotated[
+        tuple[str, ...], BeforeValidator(_names, json_schema_input_type=str | list[str])
+    ] = ()
     """Names of engines that are to be opened again as they are on disk now."""
-    drain: Annotated[bool, BeforeValidator(_yes)] = False
+    drain: Annotated[bool, BeforeValidator(_yes, json_schema_input_type=Literal[True])] = False
     """Whether to answer what is in flight and then to end, as on SIGTERM."""
 
     @model_validator(mode="after")

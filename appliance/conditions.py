@@ -89,13 +89,14 @@ class Op(Enum):
     """Never true, as in Dělen: the exit is passed by."""
 
 
-_SYMBOLS = {
+SYMBOLS = {
     "<": Op.LESS,
     "<=": Op.LESS_EQ,
     "==": Op.EQUAL,
     ">": Op.GREATER,
     ">=": Op.GREATER_EQ,
 }
+"""The comparisons as they are written in an expression."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,9 +199,9 @@ def _parse_expression(
         message = "one comparison at a time: write {all: [...]} for and, {any: [...]} for or"
         faults.append(Fault(path=path, message=message))
         return None
-    op = _SYMBOLS.get(symbol)
+    op = SYMBOLS.get(symbol)
     if op is None:
-        message = f"unknown comparison {symbol!r}: use one of {' '.join(_SYMBOLS)}"
+        message = f"unknown comparison {symbol!r}: use one of {' '.join(SYMBOLS)}"
         faults.append(Fault(path=path, message=message))
     return _comparison(metric, op, threshold, scope, (path, path), faults)
 
@@ -264,7 +265,7 @@ def explain(condition: Condition) -> str:
         case Comparison(_, Op.NULL, _):
             return "never"
         case Comparison(metric, op, threshold):
-            symbol = next(symbol for symbol, named in _SYMBOLS.items() if named is op)
+            symbol = next(symbol for symbol, named in SYMBOLS.items() if named is op)
             return f"{metric} {symbol} {format_quantity(threshold, DIMENSIONS[metric])}"
         case All(conditions):
             return " and ".join(_bracketed(inner) for inner in conditions)

@@ -21,7 +21,6 @@ import onnxruntime as ort
 
 from appliance import manifest
 from appliance.backends import choice
-from appliance.client import Client
 from appliance.connection import BrokerAddress
 from appliance.engine import Engine
 from appliance.errors import (
@@ -38,6 +37,7 @@ from appliance.plan_folder import with_plans
 from appliance.policy import parse_policy
 from appliance.power.meters import METERS, MeterOptions, Search
 from appliance.reader import Reader
+from appliance.session import Session
 from appliance.settings import Settings, read_settings, unknown_variables
 
 OLDEST_PYTHON = (3, 10)
@@ -213,7 +213,7 @@ def broker(settings: Settings) -> Iterator[Finding]:
         # Asked first, since a client would go on trying for longer.
         socket.create_connection((address.host, address.port), BROKER_TIMEOUT_S).close()
         started_s = time.monotonic()
-        with Client(address, prefix=settings.topic_prefix):
+        with Session(address, prefix=settings.topic_prefix):
             connected_ms = (time.monotonic() - started_s) * 1e3
     except OSError as error:
         advice = (

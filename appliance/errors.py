@@ -132,6 +132,14 @@ class BrokerError(DelenError):
     """The broker cannot be started or reached."""
 
 
+class NoReply(BrokerError, TimeoutError):
+    """Nobody has answered a frame in time, or its connection did not last."""
+
+
+class FrameError(DelenError):
+    """A frame cannot be read or made into bytes, so that nothing is sent."""
+
+
 class ServiceError(DelenError):
     """The appliance cannot go on."""
 

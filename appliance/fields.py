@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-from pydantic import BeforeValidator
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from appliance.quantities import Dimension, QuantityError, parse_quantity
+
+DEFINITION = "x-definition"
+"""Stands in a JSON Schema for a definition of that name, which `contracts` puts in its place."""
+
+
+def written_as(definition: str) -> Any:
+    """The type that a field is written as in a document, by the name of its JSON Schema."""
+    return Annotated[Any, WithJsonSchema({DEFINITION: definition})]
 
 
 def quantity(dimension: Dimension) -> BeforeValidator:
@@ -17,7 +27,7 @@ def quantity(dimension: Dimension) -> BeforeValidator:
         except QuantityError as error:
             raise sentence_error(str(error)) from error
 
-    return BeforeValidator(read)
+    return BeforeValidator(read, json_schema_input_type=written_as(dimension.name.title()))
 
 
 def sentence_error(sentence: str) -> PydanticCustomError:

@@ -75,6 +75,9 @@ def decode(
 
 _JPEG, _PNG, _NPY, _WAV = "image/jpeg", "image/png", "application/x-npy", "audio/wav"
 
+MEDIA_TYPES = (_JPEG, _PNG, _NPY, _WAV)
+"""What a frame's Content Type may be; some other spellings are understood, too."""
+
 _NAMES = {_JPEG: "image", _PNG: "image", _NPY: "NPY", _WAV: "WAV"}
 
 _ALIASES = {

@@ -16,10 +16,11 @@ from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from appliance.arrivals import Arrivals, Reception
+from appliance.cloud_events import attributes_of
 from appliance.connection import BrokerAddress, new_client
 from appliance.deliveries import Deliveries, Done
 from appliance.document import MAX_CHARACTERS
-from appliance.messages import REPLY, Arrival, CommandPush, PolicyPush, Reply, Request
+from appliance.messages import REPLY, Arrival, CommandPush, PolicyPush, Reply, Request, Status
 from appliance.outgoing import Outgoing
 from appliance.reply_properties import ReplyProperties
 from appliance.topics import Address, Topics, Verb
@@ -30,7 +31,7 @@ MAX_INFLIGHT = 20
 """Replies on their way at a time; paho ignores the broker's Receive Maximum, so it is low."""
 
 PACKET_OVERHEAD_BYTES = 64
-"""What the fixed header, the lengths and our few properties add to a packet at most."""
+"""What the fixed header and the lengths add to a packet at most."""
 
 PACKET_BYTES_BEYOND = 1_000_000
 """How much longer a packet may be than two frames of the largest size: so that a frame over the
@@ -65,6 +66,7 @@ class Gateway:
         max_frame_bytes: int,
         receive_maximum: int,
         session_expiry_s: int,
+        cloud_events: bool,
         keepalive_s: int = KEEPALIVE_S,
         first_retry_s: int = 1,
     ) -> None:
@@ -79,6 +81,7 @@ class Gateway:
         self._max_received_bytes = 2 * max_frame_bytes + PACKET_BYTES_BEYOND
         self._keepalive_s = keepalive_s
         self._first_retry_s = first_retry_s
+        self._cloud_events = cloud_events
         self._max_packet_bytes = math.inf
         self._draining = False
         self.connected = threading.Event()
@@ -104,7 +107,7 @@ class Gateway:
         client.max_inflight_messages_set(MAX_INFLIGHT)
         client.reconnect_delay_set(min_delay=self._first_retry_s, max_delay=30)
         status = self._topics.appliance_status(self._appliance)
-        client.will_set(status, "offline", qos=1, retain=True)
+        client.will_set(status, Status.OFFLINE.value, qos=1, retain=True)
         client.on_connect = self._connected
         client.on_connect_fail = self._connect_failed
         client.on_disconnect = self._disconnected
@@ -131,7 +134,9 @@ class Gateway:
             time.sleep(0.01)
         if self.connected.is_set():
             status = self._topics.appliance_status(self._appliance)
-            self._client.publish(status, "stopped", qos=1, retain=True).wait_for_publish(DRAIN_S)
+            self._client.publish(status, Status.STOPPED.value, qos=1, retain=True).wait_for_publish(
+                DRAIN_S
+            )
         self._client.disconnect()
         self._client.loop_stop()
 
@@ -152,15 +157,16 @@ class Gateway:
     def publish_reply(self, request: Request, reply: Reply) -> None:
         """Publishes a result or a rejection where the request wants it."""
         payload = REPLY.dump_json(reply)
-        if not self._fits(request.reply_topic, payload, request.correlation or b""):
-            self._mark(request.delivery, Done.PUBLISHED)
-            return
         expires_s = request.expires_s
         properties = ReplyProperties(
             content_type="application/json",
             correlation=request.correlation,
             expiry_s=None if expires_s is None else max(1, math.ceil(expires_s - self._clock())),
+            user=attributes_of(reply) if self._cloud_events else (),
         )
+        if not self._fits(request.reply_topic, payload, properties.pack()):
+            self._mark(request.delivery, Done.PUBLISHED)
+            return
         self._publish(
             request.reply_topic,
             payload,
@@ -190,12 +196,12 @@ class Gateway:
         """Notes that a delivery needs neither a reply nor a row."""
         self._mark(delivery, Done.BOTH)
 
-    def _fits(self, topic: str, payload: bytes, correlation: bytes = b"") -> bool:
+    def _fits(self, topic: str, payload: bytes, properties: bytes = b"") -> bool:
         """Whether the broker takes so large a packet; one that it does not is never sent.
 
         It would end the connection, and be sent again after every reconnect.
         """
-        size = len(payload) + len(topic.encode()) + len(correlation) + PACKET_OVERHEAD_BYTES
+        size = len(payload) + len(topic.encode()) + len(properties) + PACKET_OVERHEAD_BYTES
         if size > self._max_packet_bytes:
             _log.error("%d bytes for %s are over the broker's limit", len(payload), topic)
         return size <= self._max_packet_bytes
@@ -233,7 +239,7 @@ class Gateway:
             self._acknowledge()
 
     def _acknowledge(self) -> None:
-        # Under the lock, so that two threads cannot send acknowledgements in each other's order.
+        # Under the lock, so that no two threads' acknowledgements change places.
         for packet_id in self._deliveries.take_acknowledgeable():
             self._client.ack(packet_id, 1)
 
@@ -284,7 +290,7 @@ class Gateway:
             _log.error(self.trouble)
             return
         status = self._topics.appliance_status(self._appliance)
-        client.publish(status, "online", qos=1, retain=True)
+        client.publish(status, Status.ONLINE.value, qos=1, retain=True)
         self.trouble = None
         self.connected.set()
         _log.info("online at %s", self._broker)
@@ -340,6 +346,7 @@ class Gateway:
     def _hand_over(self, message: mqtt.MQTTMessage, received_s: float, delivery: int) -> None:
         address = self._address(message)
         if address is None:
+            _log.debug("passed by: %d bytes on a topic that is no tenant's", len(message.payload))
             self.settled(delivery)
         elif address.verb is Verb.REQUEST:
             reception = Reception(
@@ -364,12 +371,9 @@ class Gateway:
 
     def _address(self, message: mqtt.MQTTMessage) -> Address | None:
         try:
-            address = self._topics.parse(message.topic)
+            return self._topics.parse(message.topic)
         except UnicodeDecodeError:
-            address = None
-        if address is None:
-            _log.debug("passed by: %d bytes on a topic that is no tenant's", len(message.payload))
-        return address
+            return None
 
 
 def _bounded(document: bytes | bytearray) -> bytes:

@@ -127,7 +127,9 @@ class BuildSection(_Section):
     batches: tuple[Annotated[int, Field(ge=1)], ...] = Field(min_length=1)
 
 
-class _Manifest(_Section):
+class Manifest(_Section):
+    """What an engine is: its input, its labels, its stages in order and what is known of each."""
+
     name: str = Field(min_length=1, max_length=128)
     kind: Kind
     input: _Input
@@ -267,7 +269,7 @@ def _load_own(folder: Path) -> Engine:
         raise EngineError(f"{path} is a link that leads out of its folder: put the file there")
     try:
         document = parse_document(path.read_bytes()).value
-        manifest = _Manifest.model_validate(document, context=folder)
+        manifest = Manifest.model_validate(document, context=folder)
     except OSError as error:
         raise EngineError(f"{path} cannot be read: {error}") from error
     except InvalidDocument as error:

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 from typing import Annotated, Literal
 
 from pydantic import Discriminator, TypeAdapter
 
 from appliance.errors import Problem, Rejected
+
+
+class Status(str, Enum):
+    """How an appliance stands, as its status topic says."""
+
+    ONLINE = "online"
+    STOPPED = "stopped"
+    """It was told to."""
+    OFFLINE = "offline"
+    """It vanished, and the broker says so in its place."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

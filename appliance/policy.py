@@ -12,8 +12,10 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainValidator,
+    StrictBool,
     StringConstraints,
     ValidationError,
+    WithJsonSchema,
     field_validator,
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
@@ -22,7 +24,7 @@ from appliance.conditions import Comparison, Condition, Scope, parse
 from appliance.constraints import comparisons, constraint_faults, contradictions
 from appliance.document import Document, parse_document
 from appliance.errors import Fault, Faulty, InvalidDocument, KeyPath
-from appliance.fields import quantity, sentence_error
+from appliance.fields import DEFINITION, quantity, sentence_error, written_as
 from appliance.quantities import Dimension
 from appliance.topics import level_fault
 
@@ -40,7 +42,7 @@ def _condition(scope: Scope) -> PlainValidator:
         except Faulty as error:
             raise _carrying(error.faults) from error
 
-    return PlainValidator(read)
+    return PlainValidator(read, json_schema_input_type=written_as("TenantCondition"))
 
 
 def _constraint(value: object) -> Condition:
@@ -94,10 +96,15 @@ def _tenant_name(name: str) -> str:
 Seconds = Annotated[float, quantity(Dimension.TIME), Field(gt=0)]
 Joules = Annotated[float, quantity(Dimension.ENERGY), Field(gt=0)]
 Fraction = Annotated[float, quantity(Dimension.RATIO)]
-ExitWhen = Annotated[Condition | tuple[Condition, ...], PlainValidator(_exit_when)]
+ExitWhen = Annotated[
+    Condition | tuple[Condition, ...],
+    PlainValidator(_exit_when, json_schema_input_type=written_as("ExitWhen")),
+]
 TenantCondition = Annotated[Condition, _condition(Scope.TENANT)]
-Constraint = Annotated[Condition, PlainValidator(_constraint)]
-TenantName = Annotated[str, AfterValidator(_tenant_name)]
+Constraint = Annotated[
+    Condition, PlainValidator(_constraint, json_schema_input_type=written_as("Constraint"))
+]
+TenantName = Annotated[str, AfterValidator(_tenant_name), WithJsonSchema({DEFINITION: "Level"})]
 WholeNumber = Annotated[int, Field(strict=True)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 
@@ -110,40 +117,55 @@ class Bounds(_Section):
     """What a task may cost at most, and how accurate its exit must be at least."""
 
     response_time: Seconds | None = None
+    """From arrival to answer, at most."""
     energy: Joules | None = None
+    """Of one answer, at most."""
     accuracy: Fraction | None = None
+    """A floor on the exit's profiled accuracy."""
     agreement: Annotated[Fraction, Field(ge=0.01)] | None = None
+    """How often answers agree with the last exit's, at least."""
 
 
 class Mode(_Section):
     """A named alternative set of bounds and conditions."""
 
     bounds: Bounds = Bounds()
+    """In the place of the policy's."""
     exit_when: ExitWhen | None = None
+    """In the place of the policy's."""
 
 
 class Rule(_Section):
     """When to use a mode, and how long to stay in it at least."""
 
     use: Name
+    """A name under `modes`."""
     when: TenantCondition
+    """Asked twice a second; the first rule that holds decides."""
     hold: Seconds | None = None
+    """How long the mode stays at least; five seconds where nothing is said."""
 
 
 class Budget(_Section):
     """Joules per period, and what happens when they are spent."""
 
     energy: Joules
+    """What may be spent in a period."""
     per: Seconds
+    """The period, which begins when the budget is first put in force."""
     exhausted: Literal["degrade", "reject"] = "degrade"
-    pace: bool = False
+    """Only first exits when it is spent, or rejections with code 429."""
+    pace: StrictBool = False
+    """Whether what is left is spread over what is left of the period."""
 
 
 class Queue(_Section):
     """How many requests may wait, and who goes when one more comes."""
 
     limit: WholeNumber = Field(default=32, ge=1, le=100_000)
+    """How many requests may wait."""
     full: Literal["drop-oldest", "reject"] = "drop-oldest"
+    """Who is rejected with code 429 when one more comes."""
 
 
 class Limits(_Section):
@@ -178,17 +200,24 @@ class Policy(_Section):
     """One tenant's versioned document."""
 
     tenant: TenantName
+    """As in the topic that the policy is pushed to."""
     version: WholeNumber = Field(ge=1, le=2**53)
+    """Each push above the one in force."""
     engine: Name
+    """A folder among the appliance's engines."""
     bounds: Bounds = Bounds()
     exit_when: ExitWhen | None = None
+    """When a request stops, for every exit or a list with one per exit."""
     modes: dict[str, Mode] = Field(default_factory=dict)
+    """Other bounds and conditions, by name."""
     adapt: list[Rule] = Field(default_factory=list)
+    """When which mode is in force."""
     budget: Budget | None = None
     goal: Goal | None = None
     queue: Queue = Queue()
     limits: Limits = Limits()
     priority: WholeNumber = Field(default=0, ge=-100, le=100)
+    """A higher one's stages run first."""
     weight: Annotated[float, Field(strict=True, gt=0, le=1000)] = 1.0
     """This tenant's share of what the device's budget gives, beside the others'."""
 

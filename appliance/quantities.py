@@ -87,10 +87,10 @@ def _number(value: object, dimension: Dimension) -> float:
         except OverflowError:
             return math.inf
     if not isinstance(value, str):
-        raise QuantityError(f"{value!r} is not a number with a unit such as {_example(dimension)}")
+        raise QuantityError(f"{value!r} is not a number with a unit such as {example(dimension)}")
     match = _QUANTITY.fullmatch(value) if len(value) <= MAX_CHARACTERS else None
     if match is None:
-        raise QuantityError(f"{value!r} is not a number with a unit such as {_example(dimension)}")
+        raise QuantityError(f"{value!r} is not a number with a unit such as {example(dimension)}")
     digits, unit = match.groups()
     if not unit:
         return float(digits)
@@ -102,7 +102,13 @@ def _number(value: object, dimension: Dimension) -> float:
     return float(digits) * scale if scale >= 1 else float(digits) / (1 / scale)
 
 
-def _example(dimension: Dimension) -> str:
+def units(dimension: Dimension) -> tuple[str, ...]:
+    """The units that a quantity may be written with."""
+    return tuple(_UNITS[dimension])
+
+
+def example(dimension: Dimension) -> str:
+    """A quantity as a person may write it."""
     return {
         Dimension.TIME: "40ms",
         Dimension.ENERGY: "150mJ",

@@ -182,6 +182,7 @@ class Service:
             max_frame_bytes=int(settings.max_frame),
             receive_maximum=settings.receive_maximum,
             session_expiry_s=int(settings.session_expiry),
+            cloud_events=settings.cloudevents,
         )
         self._admission = Admission(
             Ceiling(

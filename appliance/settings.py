@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    WithJsonSchema,
+)
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -20,7 +27,7 @@ from pydantic_settings import (
 
 from appliance.device_budget import DeviceBudget, parse_device_budget
 from appliance.errors import SettingsError
-from appliance.fields import quantity, sentence_error
+from appliance.fields import DEFINITION, quantity, sentence_error, written_as
 from appliance.quantities import Dimension, QuantityError, parse_quantity
 from appliance.topics import level_fault
 
@@ -66,11 +73,15 @@ def _optional(dimension: Dimension) -> BeforeValidator:
             raise sentence_error(f"{text} is not above zero; leave it out for no limit")
         return limit
 
-    return BeforeValidator(read)
+    written = written_as(dimension.name.title()) | None
+    return BeforeValidator(read, json_schema_input_type=written)
 
 
 def _this_machine() -> str:
     return re.sub(r"[^\w.-]", "-", socket.gethostname()) or "appliance"
+
+
+TopicLevel = Annotated[str, AfterValidator(_level), WithJsonSchema({DEFINITION: "Level"})]
 
 
 class Settings(BaseSettings):
@@ -80,7 +91,9 @@ class Settings(BaseSettings):
         env_prefix=PREFIX, yaml_file=FILE, frozen=True, extra="forbid", env_ignore_empty=True
     )
 
-    appliance_id: Annotated[str, AfterValidator(_level)] = Field(default_factory=_this_machine)
+    appliance_id: Annotated[str, AfterValidator(_level), WithJsonSchema({DEFINITION: "Level"})] = (
+        Field(default_factory=_this_machine)
+    )
     """The name of this box in topics and results."""
     mqtt_host: str = "localhost"
     mqtt_port: int = Field(default=1883, ge=1, le=65_535)
@@ -91,6 +104,8 @@ class Settings(BaseSettings):
     mqtt_tls_ca: Path | None = None
     """The certificate authority of the broker; where it is set, the connection is TLS."""
     topic_prefix: Annotated[str, AfterValidator(_prefix)] = "delen/v1"
+    cloudevents: bool = False
+    """Whether replies carry the attributes of CloudEvents as MQTT 5 user properties."""
     engines: Path = Path("engines")
     conditions: Path = Path("conditions")
     """Policies here are loaded at start for tenants that never had one."""
@@ -111,7 +126,10 @@ class Settings(BaseSettings):
     """The time between two readings."""
     tegrastats: str = "tegrastats"
     """The program, with arguments where it needs some."""
-    device_budget: Annotated[DeviceBudget | None, BeforeValidator(_device_budget)] = None
+    device_budget: Annotated[
+        DeviceBudget | None,
+        BeforeValidator(_device_budget, json_schema_input_type=written_as("DeviceBudget") | None),
+    ] = None
     """What all tenants together may spend, as `2kJ per 1h`."""
     engine_memory: Annotated[float | None, _optional(Dimension.SIZE)] = None
     """What the engines that are open may take together; those not used for longest make room."""

@@ -8,8 +8,8 @@ from pathlib import Path
 import psutil
 
 from appliance.broker import Mosquitto
-from appliance.client import Client
 from appliance.connection import BrokerAddress
+from appliance.session import Session
 from benchmarks.report import Finding, report, tell
 from benchmarks.rig import running_appliance
 
@@ -25,7 +25,7 @@ def measure() -> Finding:
         folder = Path(name)
         with (
             running_appliance(broker, folder, engines=ENGINES, policies={"gate": POLICY}) as child,
-            Client(BrokerAddress(host=broker.host, port=broker.port)) as client,
+            Session(BrokerAddress(host=broker.host, port=broker.port)) as client,
         ):
             process = psutil.Process(child.pid)
             at_start = process.memory_full_info()

@@ -14,13 +14,13 @@ from pathlib import Path
 from queue import SimpleQueue
 
 from appliance.broker import Mosquitto
-from appliance.client import Client
 from appliance.connection import BrokerAddress
 from appliance.demo.sensor import LabelledFrame, Sensor, frames_of
 from appliance.engine import Engine
 from appliance.ledger import HOUR_S
 from appliance.messages import Reply, Result
 from appliance.reader import Reader
+from appliance.session import Session
 from benchmarks.rig import NAME, WAIT_S, running_appliance
 
 PERIOD_S = 60.0
@@ -92,7 +92,7 @@ class Rig:
             if json.loads(payload)["version"] == version:
                 in_force.set()
 
-        with Client(self._address) as client:
+        with Session(self._address) as client:
             client.watch(client.topics.policy_state(tenant, NAME), received)
             client.publish(client.topics.policy_set(tenant), policy.encode())
             if not in_force.wait(WAIT_S):
@@ -137,11 +137,11 @@ class Rig:
     def _sensors(
         self, tenants: Sequence[str], replies: SimpleQueue[tuple[str, Reply, str]]
     ) -> Iterator[list[Sensor]]:
-        with Client(self._address) as client:
+        with Session(self._address) as client:
             yield [self._sensor(tenant, client, replies) for tenant in tenants]
 
     def _sensor(
-        self, tenant: str, client: Client, replies: SimpleQueue[tuple[str, Reply, str]]
+        self, tenant: str, client: Session, replies: SimpleQueue[tuple[str, Reply, str]]
     ) -> Sensor:
         frames: Sequence[LabelledFrame] = self._frames
         return Sensor(

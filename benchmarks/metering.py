@@ -9,13 +9,13 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from appliance.broker import Mosquitto
-from appliance.client import Client
 from appliance.connection import BrokerAddress
 from appliance.demo.sensor import Sensor, frames_of
 from appliance.manifest import load
 from appliance.power.meters import MeterOptions
 from appliance.power.protocol import Reading
 from appliance.power.sampler import Sampler
+from appliance.session import Session
 from benchmarks.metered_minute import stand_in
 from benchmarks.report import Finding, report, tell
 from benchmarks.rig import running_appliance
@@ -68,7 +68,7 @@ def measure() -> Finding:
 class _Side:
     """One appliance, and a sensor that sends to it from `start` to `stop`."""
 
-    def __init__(self, pid: int, client: Client) -> None:
+    def __init__(self, pid: int, client: Session) -> None:
         self.pid = pid
         self._client = client
         self._frames = frames_of(load(ENGINES / "digits"))
@@ -98,7 +98,7 @@ def _served(folder: Path, *, meter: str) -> Iterator[_Side]:
         running_appliance(
             broker, folder, engines=ENGINES, policies={"gate": POLICY}, settings=settings
         ) as child,
-        Client(BrokerAddress(host=broker.host, port=broker.port)) as client,
+        Session(BrokerAddress(host=broker.host, port=broker.port)) as client,
     ):
         child.check()
         side = _Side(child.pid or 0, client)

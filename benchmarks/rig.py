@@ -18,10 +18,10 @@ from paho.mqtt.properties import Properties
 from typing_extensions import Self
 
 from appliance.broker import Mosquitto
-from appliance.client import Client
 from appliance.connection import BrokerAddress, new_client
 from appliance.demo.child import Appliance
 from appliance.messages import POLICY_STATE
+from appliance.session import Session
 
 NAME = "bench"
 WAIT_S = 20.0
@@ -50,13 +50,13 @@ def running_appliance(
         **(settings or {}),
     }
     address = BrokerAddress(host=broker.host, port=broker.port)
-    with Appliance(NAME, folder=folder, settings=values) as appliance, Client(address) as client:
+    with Appliance(NAME, folder=folder, settings=values) as appliance, Session(address) as client:
         for tenant, policy in policies.items():
             _push(client, tenant, policy, appliance)
         yield appliance
 
 
-def _push(client: Client, tenant: str, policy: str, appliance: Appliance) -> None:
+def _push(client: Session, tenant: str, policy: str, appliance: Appliance) -> None:
     """Puts a policy in force; retained, because the appliance may not be online yet."""
     in_force = threading.Event()
 

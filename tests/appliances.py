@@ -16,10 +16,10 @@ from types import TracebackType
 from typing_extensions import Self
 
 from appliance.broker import Mosquitto
-from appliance.client import Client
 from appliance.connection import BrokerAddress
 from appliance.messages import POLICY_STATE, PolicyState
 from appliance.service import Service
+from appliance.session import Session
 from appliance.settings import Settings, read_settings
 
 WAIT_S = 20.0
@@ -57,16 +57,16 @@ def serving(settings: Settings) -> Iterator[Service]:
 
 
 @contextmanager
-def client_of(settings: Settings) -> Iterator[Client]:
+def client_of(settings: Settings) -> Iterator[Session]:
     broker = BrokerAddress(host=settings.mqtt_host, port=settings.mqtt_port)
-    with Client(broker, prefix=settings.topic_prefix) as client:
+    with Session(broker, prefix=settings.topic_prefix) as client:
         yield client
 
 
 class Watch:
     """What is published on a topic filter, in order."""
 
-    def __init__(self, client: Client, topic_filter: str) -> None:
+    def __init__(self, client: Session, topic_filter: str) -> None:
         self._messages: SimpleQueue[tuple[str, bytes]] = SimpleQueue()
         client.watch(topic_filter, lambda topic, payload, _: self._messages.put((topic, payload)))
 
@@ -77,7 +77,9 @@ class Watch:
         return self._messages.empty()
 
 
-def push(client: Client, policy: str, *, tenant: str = "gate", retain: bool = False) -> PolicyState:
+def push(
+    client: Session, policy: str, *, tenant: str = "gate", retain: bool = False
+) -> PolicyState:
     """Pushes a policy and returns the state that the appliance answers with."""
     states: SimpleQueue[bytes] = SimpleQueue()
 

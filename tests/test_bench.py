@@ -19,15 +19,15 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from appliance import client as client_module
+from appliance import session as session_module
 from appliance.broker import Mosquitto
 from appliance.cli import bench
-from appliance.client import Client
 from appliance.load import benchmark, loadgen
 from appliance.load.loadgen import DETAIL
 from appliance.load.samples import Frame, Sample
 from appliance.load.target import Target
 from appliance.messages import POLICY_STATE
+from appliance.session import Session
 from appliance.settings import Settings
 from tests.appliances import WAIT_S, Watch, address, client_of, push, serving, settings_for
 from tests.engines import tiny_engine
@@ -203,7 +203,7 @@ def test_a_missing_loadgen_is_an_advice(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_a_broker_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module, "CONNECT_S", 0.2)
+    monkeypatch.setattr(session_module, "CONNECT_S", 0.2)
 
     outcome = delen_bench(*QUICK, "--host", "127.0.0.1", "--port", 1)
 
@@ -253,7 +253,7 @@ def test_what_nobody_replies_to_is_given_up_and_completed(broker: Mosquitto) -> 
 
     sample = Sample("gate", Frame(b"frame", None))
     with (
-        Client(address(broker), prefix="test/nobody") as client,
+        Session(address(broker), prefix="test/nobody") as client,
         pytest.MonkeyPatch.context() as patch,
     ):
         patch.setattr("appliance.load.target.LATE_REPLIES_S", 0.0)

@@ -19,7 +19,6 @@ from PIL import Image
 
 from appliance import manifest
 from appliance.broker import Mosquitto
-from appliance.client import Client
 from appliance.connection import BrokerAddress
 from appliance.demo.child import Appliance
 from appliance.demo.fleet import FleetManager
@@ -28,9 +27,10 @@ from appliance.demo.scene import TENANTS, acl
 from appliance.demo.sensor import frames_of
 from appliance.demo.tally import TenantTally
 from appliance.engine import Engine
-from appliance.errors import EngineError, ServiceError
+from appliance.errors import BrokerError, EngineError, ServiceError
 from appliance.plan import compile_plan
 from appliance.policy import parse_policy
+from appliance.session import Session
 from tests.appliances import WAIT_S
 from tests.conftest import StartBroker
 from tests.engines import tiny_engine
@@ -280,8 +280,9 @@ def test_no_sensor_may_speak_for_another_tenant(start_broker: StartBroker) -> No
 
     with _client(broker, "demo") as listener, _client(broker, "gate") as gate:
         listener.watch("delen/v1/#", lambda topic, *_: heard.append(topic))
-        gate.publish("delen/v1/meter/request", b"forged")
-        gate.publish("delen/v1/gate/policy/set", b"forged")
+        for topic in ("delen/v1/meter/request", "delen/v1/gate/policy/set"):
+            with pytest.raises(BrokerError, match="Not authorized"):
+                gate.publish(topic, b"forged")
         gate.publish("delen/v1/gate/request/demo", b"its own")
         # Its own messages come in order, so that a forged one would have come before this.
         listener.publish("delen/v1/end", b"")
@@ -297,11 +298,11 @@ def test_an_appliance_that_cannot_start_is_reported_with_its_own_words(
 
     with (
         Appliance("demo", folder=tmp_path, settings={"MQTT_PORT": "a door"}) as appliance,
-        Client(address, prefix="test/demo") as client,
+        Session(address, prefix="test/demo") as client,
         pytest.raises(ServiceError, match=r"(?s)exit code 1.*DELEN_MQTT_PORT"),
     ):
         FleetManager(client, appliance).wait_online()
 
 
-def _client(broker: Mosquitto, user: str) -> Client:
-    return Client(BrokerAddress(host=broker.host, port=broker.port, username=user, password=user))
+def _client(broker: Mosquitto, user: str) -> Session:
+    return Session(BrokerAddress(host=broker.host, port=broker.port, username=user, password=user))

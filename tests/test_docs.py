@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import typer
 
 from appliance import manifest
 from appliance.cli.main import app
+from appliance.client import Client
 from appliance.conditions import DIMENSIONS
 from appliance.errors import Code
 from appliance.feasibility import conflicts, exits_of
@@ -52,6 +54,17 @@ def test_every_topic_is_documented() -> None:
         topics.appliance_command("{id}"),
     ):
         assert f"`{topic.removeprefix('p/')}`" in text, topic
+
+
+def test_every_parameter_and_every_method_of_the_client_is_documented() -> None:
+    text = (DOCS / "client.md").read_text()
+    parameters = set(inspect.signature(Client).parameters) - {"broker"}
+    methods = {name for name in vars(Client) if not name.startswith("_")} - {"open"}
+
+    for name in parameters:
+        assert f"| `{name}` |" in text, name
+    for name in methods:
+        assert re.search(rf"`{name}\(", text), name
 
 
 def test_every_code_and_every_reason_to_stop_is_documented() -> None:

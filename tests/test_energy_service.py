@@ -17,7 +17,6 @@ import psutil
 import pytest
 
 from appliance.broker import Mosquitto
-from appliance.client import Client
 from appliance.demo.tegrastats import BOARDS, Curve
 from appliance.energy import Energy
 from appliance.ledger import DAY_S, HOUR_S
@@ -25,6 +24,7 @@ from appliance.messages import Rejection, Reply, Result
 from appliance.power.tegrastats_line import parse_line
 from appliance.reader import Reader
 from appliance.service import Service
+from appliance.session import Session
 from appliance.settings import Settings
 from tests.appliances import ApplianceProcess, Watch, client_of, push, serving, settings_for
 from tests.engines import tiny_engine
@@ -53,7 +53,7 @@ def rejection(reply: Reply) -> Rejection:
     return reply
 
 
-def telemetry(service: Service, client: Client, topic: str) -> dict[str, Any]:
+def telemetry(service: Service, client: Session, topic: str) -> dict[str, Any]:
     """What is told next on a topic."""
     watch = Watch(client, topic)
     service.tell()
@@ -230,10 +230,10 @@ def test_a_device_budget_comes_by_command_and_outlasts_a_restart(
 ) -> None:
     settings = settings_of(broker, tmp_path)
 
-    def send(client: Client, command: bytes) -> None:
+    def send(client: Session, command: bytes) -> None:
         client.publish(client.topics.appliance_command(settings.appliance_id), command)
 
-    def told(service: Service, client: Client) -> dict[str, Any]:
+    def told(service: Service, client: Session) -> dict[str, Any]:
         return telemetry(service, client, client.topics.appliance_telemetry(settings.appliance_id))
 
     with serving(settings) as service, client_of(settings) as client:

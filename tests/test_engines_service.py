@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from appliance.broker import Mosquitto
-from appliance.client import Client
 from appliance.messages import POLICY_STATE, PolicyState, Rejection, Reply, Result
 from appliance.service import Service
+from appliance.session import Session
 from appliance.settings import Settings
 from tests.appliances import (
     WAIT_S,
@@ -53,7 +53,7 @@ def rejected(reply: Reply) -> Rejection:
 class Fleet:
     """A running appliance with its client, and the two engines `one` and `two`."""
 
-    def __init__(self, settings: Settings, service: Service, client: Client) -> None:
+    def __init__(self, settings: Settings, service: Service, client: Session) -> None:
         self.settings = settings
         self.service = service
         self.client = client
@@ -91,7 +91,7 @@ class Fleet:
 class States:
     """What is told of a tenant's policy from now on."""
 
-    def __init__(self, client: Client, tenant: str) -> None:
+    def __init__(self, client: Session, tenant: str) -> None:
         self._watch = Watch(client, client.topics.policy_state(tenant, "+"))
         self._watch.next()  # what is retained
 

@@ -18,13 +18,13 @@ import psutil
 from PIL import Image
 
 from appliance.broker import Mosquitto
-from appliance.client import Client
 from appliance.errors import Code
 from appliance.gateway import Gateway
 from appliance.messages import REPLY, Rejection, Result
 from appliance.outgoing import MAX_UNSENT_BYTES
 from appliance.reader import Reader
 from appliance.service import Service
+from appliance.session import Session
 from appliance.settings import Settings
 from appliance.topics import RESERVED, Topics
 from tests.appliances import (
@@ -53,7 +53,7 @@ def settings_of(broker: Mosquitto, folder: Path, **overrides: object) -> Setting
 
 
 @contextmanager
-def appliance_of(settings: Settings) -> Iterator[tuple[Service, Client]]:
+def appliance_of(settings: Settings) -> Iterator[tuple[Service, Session]]:
     with serving(settings) as service, client_of(settings) as client:
         push(client, POLICY)
         yield service, client
@@ -251,4 +251,5 @@ def a_gateway(broker: Mosquitto) -> Gateway:
         max_frame_bytes=MEGABYTE,
         receive_maximum=64,
         session_expiry_s=60,
+        cloud_events=False,
     )

@@ -16,13 +16,13 @@ from hypothesis import settings as settings_of_hypothesis
 from hypothesis import strategies as st
 
 from appliance.broker import Mosquitto
-from appliance.client import Client
 from appliance.homeassistant import announcer as announcing
 from appliance.homeassistant.announced import AnnouncedFile
 from appliance.homeassistant.announcer import EVERY_S, LONGEST_DELAY_S, SETTLE_S, Announcer
 from appliance.homeassistant.discovery import Discovery, identifier
 from appliance.messages import Reply
 from appliance.serving import serve
+from appliance.session import Session
 from appliance.settings import Settings
 from appliance.telemetry import (
     APPLIANCE_TELEMETRY,
@@ -351,7 +351,7 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @contextmanager
-def appliance(settings: Settings, client: Client) -> Iterator[None]:
+def appliance(settings: Settings, client: Session) -> Iterator[None]:
     """`delen serve` in a thread, online."""
     status = Watch(client, client.topics.appliance_status(settings.appliance_id))
     stop = threading.Event()

@@ -95,6 +95,7 @@ class Desk:
             max_frame_bytes=1_000_000,
             receive_maximum=64,
             session_expiry_s=60,
+            cloud_events=False,
             keepalive_s=keepalive_s,
             first_retry_s=0,
         )

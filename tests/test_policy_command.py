@@ -130,7 +130,7 @@ def test_push_and_show_speak_with_the_running_appliance(
 def test_push_without_a_broker_says_so_and_exits_1(
     policy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("appliance.client.CONNECT_S", 0.2)
+    monkeypatch.setattr("appliance.session.CONNECT_S", 0.2)
     monkeypatch.setenv("DELEN_MQTT_PORT", "1")
 
     code = delen(monkeypatch, "policy", "push", policy)

@@ -11,8 +11,8 @@ import pytest
 
 from appliance.arrivals import MAX_CORRELATION_BYTES
 from appliance.broker import Mosquitto
-from appliance.client import Client
 from appliance.messages import REPLY, Reply, Result
+from appliance.session import Session
 from appliance.settings import Settings
 from tests import raw_mqtt
 from tests.appliances import Watch, client_of, push, serving, settings_for
@@ -26,7 +26,7 @@ LARGEST_REJECTION_BYTES = 1024
 @dataclass(frozen=True, kw_only=True)
 class Bench:
     settings: Settings
-    client: Client
+    client: Session
     results: Watch
 
     @property
@@ -56,7 +56,7 @@ class Bench:
 @pytest.fixture(scope="module")
 def appliance(
     broker: Mosquitto, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Settings, Client]]:
+) -> Iterator[tuple[Settings, Session]]:
     folder = tmp_path_factory.mktemp("abused")
     tiny_engine(folder / "engines" / "tiny")
     settings = settings_for(broker, folder)
@@ -66,7 +66,7 @@ def appliance(
 
 
 @pytest.fixture
-def bench(appliance: tuple[Settings, Client]) -> Iterator[Bench]:
+def bench(appliance: tuple[Settings, Session]) -> Iterator[Bench]:
     settings, client = appliance
     with client_of(settings) as watcher:
         # Replies to the well-behaved client go to a topic of its own.

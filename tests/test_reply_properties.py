@@ -14,12 +14,13 @@ from appliance.reply_properties import ReplyProperties
     content_type=st.text("aé€/+;= ", max_size=200),
     correlation=st.none() | st.binary(max_size=300),
     expiry_s=st.none() | st.integers(1, 2**32 - 1),
+    user=st.lists(st.tuples(st.text("aé€", max_size=9), st.text("aé€/", max_size=200))),
 )
 def test_what_is_packed_is_read_back_by_paho(
-    content_type: str, correlation: bytes | None, expiry_s: int | None
+    content_type: str, correlation: bytes | None, expiry_s: int | None, user: list[tuple[str, str]]
 ) -> None:
     packed = ReplyProperties(
-        content_type=content_type, correlation=correlation, expiry_s=expiry_s
+        content_type=content_type, correlation=correlation, expiry_s=expiry_s, user=user
     ).pack()
 
     read = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
@@ -28,3 +29,4 @@ def test_what_is_packed_is_read_back_by_paho(
     assert getattr(read, "ContentType", None) == content_type
     assert getattr(read, "CorrelationData", None) == correlation
     assert getattr(read, "MessageExpiryInterval", None) == expiry_s
+    assert getattr(read, "UserProperty", []) == user

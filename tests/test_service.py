@@ -20,9 +20,9 @@ from paho.mqtt.properties import Properties
 from PIL import Image
 
 from appliance.broker import Mosquitto
-from appliance.client import Client
 from appliance.messages import REPLY, Rejection, Reply, Result
 from appliance.reader import Reader
+from appliance.session import Session
 from appliance.settings import Settings
 from tests.appliances import (
     WAIT_S,
@@ -50,7 +50,7 @@ def settings(broker: Mosquitto, tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def client(settings: Settings) -> Iterator[Client]:
+def client(settings: Settings) -> Iterator[Session]:
     """A client of a running appliance that has the policy above for the tenant `gate`."""
     with serving(settings), client_of(settings) as client:
         push(client, POLICY)
@@ -84,7 +84,7 @@ def answered(reply: Reply) -> Result:
     return reply
 
 
-def test_a_frame_gets_a_result_with_all_that_the_design_promises(client: Client) -> None:
+def test_a_frame_gets_a_result_with_all_that_the_design_promises(client: Session) -> None:
     reply = answered(client.infer("gate", npy(), stream="north"))
 
     assert (reply.tenant, reply.stream, reply.engine, reply.exit) == ("gate", "north", "tiny", 0)
@@ -96,7 +96,7 @@ def test_a_frame_gets_a_result_with_all_that_the_design_promises(client: Client)
     assert reply.energy_source == "modelled"
 
 
-def test_a_jpeg_is_answered_with_and_without_its_content_type(client: Client) -> None:
+def test_a_jpeg_is_answered_with_and_without_its_content_type(client: Session) -> None:
     named = client.infer("gate", jpeg(), content_type="image/jpeg")
     sniffed = client.infer("gate", jpeg())
 
@@ -116,7 +116,7 @@ def test_a_jpeg_is_answered_with_and_without_its_content_type(client: Client) ->
     ],
 )
 def test_a_bad_frame_is_rejected_and_the_next_one_answered(
-    client: Client, frame: bytes, content_type: str | None, code: int
+    client: Session, frame: bytes, content_type: str | None, code: int
 ) -> None:
     rejection = rejected(client.infer("gate", frame, content_type=content_type))
 
@@ -125,7 +125,7 @@ def test_a_bad_frame_is_rejected_and_the_next_one_answered(
     assert answered(client.infer("gate", npy()))
 
 
-def test_an_object_array_is_never_unpickled(client: Client) -> None:
+def test_an_object_array_is_never_unpickled(client: Session) -> None:
     buffer = io.BytesIO()
     np.save(buffer, np.array([{"a": 1}], dtype=object), allow_pickle=True)
 
@@ -144,14 +144,14 @@ def test_a_frame_over_the_limit_is_too_large(broker: Mosquitto, tmp_path: Path) 
     assert rejection.code == 413
 
 
-def test_a_tenant_without_a_policy_is_told_so(client: Client) -> None:
+def test_a_tenant_without_a_policy_is_told_so(client: Session) -> None:
     rejection = rejected(client.infer("stranger", npy()))
 
     assert rejection.code == 404
     assert "stranger" in rejection.detail
 
 
-def test_a_foreign_response_topic_is_refused(settings: Settings, client: Client) -> None:
+def test_a_foreign_response_topic_is_refused(settings: Settings, client: Session) -> None:
     foreign = client.topics.result("other", "inbox")
     others, own = Watch(client, foreign), Watch(client, client.topics.result("gate", "north"))
 
@@ -163,7 +163,7 @@ def test_a_foreign_response_topic_is_refused(settings: Settings, client: Client)
     assert others.is_silent()
 
 
-def test_a_retained_request_is_refused(settings: Settings, client: Client) -> None:
+def test_a_retained_request_is_refused(settings: Settings, client: Session) -> None:
     results = Watch(client, client.topics.result("gate"))
     topic = client.topics.request("gate")
 
@@ -177,7 +177,7 @@ def test_a_retained_request_is_refused(settings: Settings, client: Client) -> No
 
 
 def test_a_client_of_mqtt_3_1_1_reads_its_result_on_the_streams_topic(
-    settings: Settings, client: Client
+    settings: Settings, client: Session
 ) -> None:
     results = Watch(client, client.topics.result("gate", "old"))
     old = mqtt.Client(CallbackAPIVersion.VERSION2, protocol=mqtt.MQTTv311)
@@ -192,7 +192,7 @@ def test_a_client_of_mqtt_3_1_1_reads_its_result_on_the_streams_topic(
     assert answered(REPLY.validate_json(payload)).stream == "old"
 
 
-def test_a_request_of_qos_0_is_answered_too(settings: Settings, client: Client) -> None:
+def test_a_request_of_qos_0_is_answered_too(settings: Settings, client: Session) -> None:
     results = Watch(client, client.topics.result("gate"))
 
     _publish(settings, client.topics.request("gate"), npy(), qos=0)
@@ -201,7 +201,7 @@ def test_a_request_of_qos_0_is_answered_too(settings: Settings, client: Client) 
 
 
 def test_the_c_clients_get_a_result_for_a_jpeg(
-    settings: Settings, client: Client, tmp_path: Path
+    settings: Settings, client: Session, tmp_path: Path
 ) -> None:
     frame = tmp_path / "frame.jpg"
     frame.write_bytes(jpeg())
@@ -229,7 +229,7 @@ def test_the_c_clients_get_a_result_for_a_jpeg(
     assert answered(REPLY.validate_json(payload)).engine == "tiny"
 
 
-def test_mosquitto_rr_gets_a_reply(settings: Settings, client: Client) -> None:
+def test_mosquitto_rr_gets_a_reply(settings: Settings, client: Session) -> None:
     topics = client.topics
 
     done = subprocess.run(
@@ -246,7 +246,7 @@ def test_mosquitto_rr_gets_a_reply(settings: Settings, client: Client) -> None:
 
 
 def test_a_duplicate_is_answered_again_from_the_log_and_not_run_again(
-    settings: Settings, client: Client
+    settings: Settings, client: Session
 ) -> None:
     results = Watch(client, client.topics.result("gate"))
     topic = client.topics.request("gate")
@@ -261,7 +261,7 @@ def test_a_duplicate_is_answered_again_from_the_log_and_not_run_again(
         assert [reply.id for reply in reader.inferences()] == [first.id]
 
 
-def test_the_same_mark_on_a_new_frame_is_a_new_request(settings: Settings, client: Client) -> None:
+def test_the_same_mark_on_a_new_frame_is_a_new_request(settings: Settings, client: Session) -> None:
     results = Watch(client, client.topics.result("gate"))
     topic = client.topics.request("gate")
 
@@ -273,7 +273,7 @@ def test_the_same_mark_on_a_new_frame_is_a_new_request(settings: Settings, clien
     assert second.id != first.id
 
 
-def test_a_new_policy_takes_effect_and_its_version_stands_in_the_results(client: Client) -> None:
+def test_a_new_policy_takes_effect_and_its_version_stands_in_the_results(client: Session) -> None:
     before = answered(client.infer("gate", npy()))
 
     state = push(client, POLICY.replace("version: 1", "version: 2").replace(">= 0", ">= 2"))
@@ -285,7 +285,7 @@ def test_a_new_policy_takes_effect_and_its_version_stands_in_the_results(client:
 
 
 def test_an_invalid_policy_is_rejected_with_every_error_and_the_old_one_stays(
-    client: Client,
+    client: Session,
 ) -> None:
     state = push(
         client, "tenant: gate\nversion: 2\nengine: tiny\nbounds: {energy: 3 parsecs}\nx: 1"
@@ -301,7 +301,7 @@ def test_an_invalid_policy_is_rejected_with_every_error_and_the_old_one_stays(
     assert answered(client.infer("gate", npy())).policy_version == 1
 
 
-def test_a_stale_version_is_rejected(client: Client) -> None:
+def test_a_stale_version_is_rejected(client: Session) -> None:
     push(client, POLICY.replace("version: 1", "version: 5"))
 
     state = push(client, POLICY.replace("version: 1", "version: 4"))
@@ -311,7 +311,7 @@ def test_a_stale_version_is_rejected(client: Client) -> None:
     assert state.last_rejection.code == 409
 
 
-def test_a_policy_for_an_unknown_engine_is_rejected_at_its_line(client: Client) -> None:
+def test_a_policy_for_an_unknown_engine_is_rejected_at_its_line(client: Session) -> None:
     state = push(client, POLICY.replace("engine: tiny", "engine: huge").replace(": 1", ": 2"))
 
     assert state.last_rejection is not None
@@ -320,7 +320,7 @@ def test_a_policy_for_an_unknown_engine_is_rejected_at_its_line(client: Client) 
     assert "tiny" in problem.message
 
 
-def test_an_empty_push_removes_the_policy(client: Client) -> None:
+def test_an_empty_push_removes_the_policy(client: Session) -> None:
     states = Watch(client, client.topics.policy_state("gate", "+"))
     states.next()
 
@@ -428,7 +428,7 @@ def test_sigkill_under_load_loses_no_request_and_logs_none_twice(
     assert sorted(map(str, streams)) == sorted(f"s{number}" for number in range(requests))
 
 
-def test_no_request_is_dropped_while_policies_change(client: Client) -> None:
+def test_no_request_is_dropped_while_policies_change(client: Session) -> None:
     topics = client.topics
     roomy = POLICY + "queue: {limit: 1000}"
     policies = [
@@ -474,7 +474,7 @@ def test_the_broker_holds_back_what_is_over_the_receive_maximum(
     assert len(answers) == 100
 
 
-def test_a_full_queue_sheds_the_oldest_and_tells_its_sender(client: Client) -> None:
+def test_a_full_queue_sheds_the_oldest_and_tells_its_sender(client: Session) -> None:
     policy = POLICY.replace("version: 1", "version: 2") + "queue: {limit: 1, full: drop-oldest}"
     push(client, policy)
 
@@ -519,7 +519,7 @@ def test_an_oversize_reply_is_never_sent_and_the_connection_stands(
     assert reply.exit == 0
 
 
-def test_a_policy_with_hundreds_of_mistakes_lists_some_and_is_counted_whole(client: Client) -> None:
+def test_a_policy_with_hundreds_of_faults_lists_some_and_is_counted_whole(client: Session) -> None:
     mistakes = "".join(f"mistake{number}: 1\n" for number in range(900))
 
     rejection = push(client, f"{POLICY}{mistakes}").last_rejection
@@ -550,7 +550,7 @@ def _line_within(process: subprocess.Popen[bytes], timeout_s: float) -> bytes | 
     return process.stdout.readline() if ready else None
 
 
-def _publish_streams(settings: Settings, client: Client, count: int) -> None:
+def _publish_streams(settings: Settings, client: Session, count: int) -> None:
     """Publishes frames without correlation data, told apart by their streams."""
     frame = npy()
     sensor = mqtt.Client(CallbackAPIVersion.VERSION2, protocol=mqtt.MQTTv311)

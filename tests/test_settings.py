@@ -75,11 +75,11 @@ def test_the_password_can_come_from_a_file_and_is_not_shown(
     (tmp_path / "secret").write_text("hush\n")
     monkeypatch.setenv("DELEN_MQTT_PASSWORD_FILE", str(tmp_path / "secret"))
     from_file = read_settings()
-    monkeypatch.setenv("DELEN_MQTT_PASSWORD", "loud")
+    monkeypatch.setenv("DELEN_MQTT_PASSWORD", "whisper")
     given = read_settings()
 
-    assert (from_file.password(), given.password()) == ("hush", "loud")
-    assert "loud" not in repr(given)
+    assert (from_file.password(), given.password()) == ("hush", "whisper")
+    assert "whisper" not in repr(given)
 
 
 def test_a_password_file_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,6 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from appliance import manifest
 from appliance.cli.bench_table import print_measured
 from appliance.cli.interruption import signals_do
-from appliance.client import Client
 from appliance.connection import BrokerAddress
 from appliance.errors import DelenError, LoadError
 from appliance.load import loadgen
@@ -33,6 +32,7 @@ from appliance.load.scenarios import Scenario
 from appliance.load.tenants import Tenant, in_force
 from appliance.policy import Policy, parse_policy
 from appliance.quantities import Dimension, QuantityError, parse_quantity
+from appliance.session import Session
 from appliance.settings import Settings, read_settings
 from appliance.topics import level_fault
 
@@ -138,7 +138,7 @@ def bench(
         signals_do(signal.default_int_handler),
         _folder(log_dir) as logs,
         _broker(settings, engine) as broker,
-        Client(broker, prefix=settings.topic_prefix) as client,
+        Session(broker, prefix=settings.topic_prefix) as client,
         in_force(client, [one.name for one in wanted], policies) as tenants,
     ):
         load = Load(

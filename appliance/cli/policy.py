@@ -13,7 +13,6 @@ from rich.console import Console
 from rich.table import Table
 
 from appliance import manifest
-from appliance.client import Client
 from appliance.conditions import Condition
 from appliance.conditions import explain as explain_condition
 from appliance.connection import BrokerAddress
@@ -24,6 +23,7 @@ from appliance.messages import POLICY_STATE, PolicyState
 from appliance.plan import Plan, compile_plan
 from appliance.policy import Policy, parse_policy, parse_policy_document, read_policy
 from appliance.quantities import Dimension, format_quantity
+from appliance.session import Session
 from appliance.settings import read_settings
 
 Files = Annotated[list[Path], typer.Argument(exists=True, dir_okay=False, help="policy files")]
@@ -203,9 +203,9 @@ def show(
     _print_states(answers, as_json=as_json)
 
 
-def _client() -> Client:
+def _client() -> Session:
     settings = read_settings()
-    return Client(BrokerAddress.of(settings), prefix=settings.topic_prefix)
+    return Session(BrokerAddress.of(settings), prefix=settings.topic_prefix)
 
 
 def _gather(states: SimpleQueue[PolicyState], wait_s: float) -> list[PolicyState]:

@@ -15,11 +15,11 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from appliance.client import Client
 from appliance.connection import BrokerAddress
 from appliance.errors import DelenError
 from appliance.frame_files import SUFFIXES, frames_in
 from appliance.messages import REPLY, Reply, Result
+from appliance.session import Session
 from appliance.settings import read_settings
 from appliance.topics import level_fault
 
@@ -76,7 +76,7 @@ def send(  # noqa: PLR0913 - an argument an option
         raise DelenError(f"no frames there: none of {', '.join(sorted(SUFFIXES))} in the folders")
     settings = read_settings()
     answers: list[Answer] = []
-    with Client(BrokerAddress.of(settings), prefix=settings.topic_prefix) as client:
+    with Session(BrokerAddress.of(settings), prefix=settings.topic_prefix) as client:
         sent = chain.from_iterable(repeat(frames, repeat_count))
         for answer in exchange(
             client, tenant, sent, stream=stream, content_type=content_type, timeout_s=timeout
@@ -89,7 +89,7 @@ def send(  # noqa: PLR0913 - an argument an option
 
 
 def exchange(  # noqa: PLR0913 - a frame's way has as many parts
-    client: Client,
+    client: Session,
     tenant: str,
     paths: Iterable[Path],
     *,
@@ -116,6 +116,7 @@ def exchange(  # noqa: PLR0913 - a frame's way has as many parts
             yield Answer(waiting.pop(reply)[0], reply.result())
         now_s = time.monotonic()
         for reply in [reply for reply, (_, deadline_s) in waiting.items() if deadline_s <= now_s]:
+            reply.cancel()
             yield Answer(waiting.pop(reply)[0], None)
 
 

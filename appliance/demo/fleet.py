@@ -6,11 +6,11 @@ import time
 from collections.abc import Sequence
 from queue import Empty, SimpleQueue
 
-from appliance.client import Client
 from appliance.demo.child import Appliance
 from appliance.demo.policies import DemoPolicy
 from appliance.errors import ServiceError
 from appliance.messages import POLICY_STATE
+from appliance.session import Session
 
 ONLINE_TIMEOUT_S = 30.0
 """A small board takes its time to load Python and an engine."""
@@ -22,7 +22,7 @@ _POLL_S = 0.1
 class FleetManager:
     """Speaks to one appliance over its own connection, for as long as that one runs."""
 
-    def __init__(self, client: Client, appliance: Appliance) -> None:
+    def __init__(self, client: Session, appliance: Appliance) -> None:
         self._client = client
         self._appliance = appliance
         self._online: SimpleQueue[bytes] = SimpleQueue()

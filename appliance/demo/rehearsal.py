@@ -8,12 +8,12 @@ from itertools import cycle, islice
 
 import numpy as np
 
-from appliance.client import Client
 from appliance.demo.fleet import FleetManager
 from appliance.demo.policies import REHEARSAL, Change, Pace
 from appliance.demo.sensor import LabelledFrame
 from appliance.errors import ServiceError
 from appliance.messages import Result
+from appliance.session import Session
 
 FRAMES = 60
 """How many frames are sent under each policy."""
@@ -22,7 +22,7 @@ REPLY_TIMEOUT_S = 10.0
 
 
 def rehearse(
-    policies: Change, *, frames: Sequence[LabelledFrame], client: Client, fleet: FleetManager
+    policies: Change, *, frames: Sequence[LabelledFrame], client: Session, fleet: FleetManager
 ) -> Pace:
     """Puts the policies in force one after the other, and sends frames under each.
 
@@ -45,7 +45,7 @@ def _response_time_s(results: Sequence[Result], percent: float) -> float:
     return float(np.percentile([result.response_time_ms for result in results], percent)) * 1e-3
 
 
-def _results(client: Client, frames: Sequence[LabelledFrame], *, at_once: int) -> list[Result]:
+def _results(client: Session, frames: Sequence[LabelledFrame], *, at_once: int) -> list[Result]:
     endless, results = cycle(frames), list[Result]()
     while len(results) < FRAMES:
         batch = islice(endless, at_once)

@@ -17,7 +17,6 @@ from types import TracebackType
 from typing_extensions import Self
 
 from appliance.broker import Mosquitto
-from appliance.client import Client
 from appliance.connection import BrokerAddress
 from appliance.demo.child import Appliance
 from appliance.demo.fleet import FleetManager
@@ -29,6 +28,7 @@ from appliance.engine import Engine
 from appliance.errors import MeterError
 from appliance.messages import Reply
 from appliance.power.meters import AUTO, MeterOptions, Search
+from appliance.session import Session
 
 APPLIANCE = "demo"
 FLEET_MANAGER = "fleet-manager"
@@ -95,14 +95,14 @@ class Scene:
         appliance = Appliance(APPLIANCE, folder=folder, settings={**settings, **meter})
         return broker, parts.enter_context(appliance)
 
-    def _client(self, user: str) -> Client:
+    def _client(self, user: str) -> Session:
         address = BrokerAddress(
             host=self._broker.host,
             port=self._broker.port,
             username=user,
             password=self._passwords[user],
         )
-        return Client(address, prefix=PREFIX)
+        return Session(address, prefix=PREFIX)
 
     def _sensor(self, tenant: str, frames: Sequence[LabelledFrame], parts: ExitStack) -> Sensor:
         sensor = Sensor(

@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 
-from appliance.client import Client
 from appliance.engine import Engine
 from appliance.errors import EngineError
 from appliance.messages import Reply
+from appliance.session import Session
 
 JITTER = 0.3
 """How far from its time a frame may be sent, in periods: no sensor keeps step with another."""
@@ -48,7 +48,7 @@ class Sensor:
         self,
         tenant: str,
         *,
-        client: Client,
+        client: Session,
         frames: Sequence[LabelledFrame],
         rate_hz: float,
         replied: Callable[[Reply, str], None],

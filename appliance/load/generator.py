@@ -14,7 +14,6 @@ from types import TracebackType
 
 from typing_extensions import Self
 
-from appliance.client import Client
 from appliance.connection import BrokerAddress
 from appliance.errors import DelenError, LoadError
 from appliance.load import loadgen
@@ -24,6 +23,7 @@ from appliance.load.samples import Sample
 from appliance.load.scenarios import Scenario, Trial
 from appliance.load.target import Target, warm_up
 from appliance.messages import Rejection, Reply, Result
+from appliance.session import Session
 
 STOP_S = 5.0
 
@@ -127,7 +127,7 @@ def _serve(pipe: Connection, load: Load) -> None:
     # Ctrl-C is for the parent, which then ends this process.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        with Client(load.broker, prefix=load.prefix) as client:
+        with Session(load.broker, prefix=load.prefix) as client:
             pace = warm_up(
                 client, load.samples, timeout_s=load.timeout_s, outstanding=load.outstanding
             )
@@ -140,7 +140,7 @@ def _serve(pipe: Connection, load: Load) -> None:
         return
 
 
-def _play(trial: Trial, client: Client, load: Load) -> Played:
+def _play(trial: Trial, client: Session, load: Load) -> Played:
     folder = load.logs / trial.name
     # LoadGen would leave the end of a longer log of an earlier run behind its own.
     shutil.rmtree(folder, ignore_errors=True)

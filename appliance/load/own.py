@@ -8,10 +8,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from appliance.broker import Mosquitto
-from appliance.client import Client
 from appliance.connection import BrokerAddress
 from appliance.demo.child import Appliance
 from appliance.demo.fleet import FleetManager
+from appliance.session import Session
 
 NAME = "bench"
 
@@ -42,6 +42,6 @@ def own_appliance(
             settings["THREADS"] = str(threads)
         address = BrokerAddress(host=broker.host, port=broker.port)
         with Appliance(NAME, folder=folder, settings=settings) as appliance:
-            with Client(address, prefix=prefix) as client:
+            with Session(address, prefix=prefix) as client:
                 FleetManager(client, appliance).wait_online()
             yield address, appliance

@@ -13,10 +13,10 @@ from types import TracebackType
 
 from typing_extensions import Self
 
-from appliance.client import Client
 from appliance.errors import LoadError
 from appliance.load.samples import Sample
 from appliance.messages import Rejection, Reply
+from appliance.session import Session
 
 WARM_UP = 24
 """How many samples are sent one after the other, and how many again at once, to warm up."""
@@ -35,7 +35,7 @@ class Target:
 
     def __init__(
         self,
-        client: Client,
+        client: Session,
         samples: Sequence[Sample],
         *,
         timeout_s: float,
@@ -110,7 +110,7 @@ class Target:
 
 
 def warm_up(
-    client: Client, samples: Sequence[Sample], *, timeout_s: float, outstanding: int
+    client: Session, samples: Sequence[Sample], *, timeout_s: float, outstanding: int
 ) -> tuple[float, float]:
     """The median latency of samples one by one in seconds, and their rate with many on their way.
 

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 
-from appliance.client import Client
 from appliance.errors import LoadError
 from appliance.messages import POLICY_STATE, PolicyState
+from appliance.session import Session
 
 ANSWER_S = 10.0
 MORE_S = 0.3
@@ -28,7 +28,7 @@ class Tenant:
 
 @contextmanager
 def in_force(
-    client: Client, wanted: Sequence[str], policies: Mapping[str, bytes]
+    client: Session, wanted: Sequence[str], policies: Mapping[str, bytes]
 ) -> Iterator[tuple[Tenant, ...]]:
     """The wanted tenants, or all that are there where none is named, once they can be served.
 
@@ -75,7 +75,7 @@ def _gather(states: SimpleQueue[PolicyState]) -> dict[str, Tenant]:
             )
 
 
-def _push(client: Client, name: str, document: bytes, states: SimpleQueue[PolicyState]) -> Tenant:
+def _push(client: Session, name: str, document: bytes, states: SimpleQueue[PolicyState]) -> Tenant:
     client.publish(client.topics.policy_set(name), document)
     deadline_s = time.monotonic() + ANSWER_S
     while (left_s := deadline_s - time.monotonic()) > 0.0:

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 
 from appliance.backends.onnx import OnnxBackend
 from appliance.broker import Mosquitto
-from appliance.client import Client
 from appliance.connection import BrokerAddress
 from appliance.engine import Engine
 from appliance.messages import Result
+from appliance.session import Session
 from benchmarks.peers.environment import UnavailableError
 from benchmarks.peers.server import PEERS, Connection, Peer, running
 from benchmarks.report import Finding, report, tell
@@ -127,7 +127,7 @@ def _asking_us(folder: Path, frame: bytes, expected: NDArray[Any]) -> Iterator[C
 
 
 def _check_us(broker: Mosquitto, frame: bytes, expected: NDArray[Any]) -> None:
-    with Client(BrokerAddress(host=broker.host, port=broker.port)) as client:
+    with Session(BrokerAddress(host=broker.host, port=broker.port)) as client:
         reply = client.infer(TENANT, frame)
     if not isinstance(reply, Result) or reply.index != int(expected.argmax()):
         raise RuntimeError(f"the appliance answers something else than a direct call: {reply}")

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from appliance.broker import HOST
-from appliance.client import Client
 from appliance.connection import BrokerAddress
+from appliance.session import Session
 from tests.container.engine import COMMAND_S, Engine, compose_command
 
 PROJECT = "delentest"
@@ -104,7 +104,7 @@ class Composition:
         lines = (log.stdout + log.stderr).splitlines()
         return [line for line in lines if " online at " in line][-1].split()[0]
 
-    def client(self, user: str, password: str | None = None) -> Client:
+    def client(self, user: str, password: str | None = None) -> Session:
         """A connection over TLS, as anybody outside makes it."""
         handed_out = self.folder / "secrets" / "clients"
         if password is None:
@@ -116,7 +116,7 @@ class Composition:
             password=password,
             tls_ca=handed_out / "ca.crt",
         )
-        return Client(address)
+        return Session(address)
 
 
 @contextmanager

@@ -13,9 +13,9 @@ from queue import SimpleQueue
 
 import pytest
 
-from appliance.client import Client
 from appliance.errors import BrokerError
 from appliance.messages import POLICY_STATE, Reply
+from appliance.session import Session
 from tests.container.composition import WAIT_S, Composition
 from tests.container.conftest import APPLIANCE, BASE, ROOT
 from tests.container.engine import PIP_CONFIGURATION, Engine, compose_command
@@ -196,7 +196,7 @@ def test_a_tenant_is_added_and_removed_while_the_others_go_on(composition: Compo
     assert reply.status == "ok"
 
 
-def connected_as(composition: Composition, user: str, password: str | None = None) -> Client:
+def connected_as(composition: Composition, user: str, password: str | None = None) -> Session:
     """A client, once the broker is there and lets it in."""
     deadline_s = time.monotonic() + WAIT_S
     while True:
@@ -285,6 +285,6 @@ def test_a_data_volume_that_fills_up_stops_the_log_but_not_the_answers(
         assert are_answered(gate, FRAMES[:5])
 
 
-def are_answered(gate: Client, frames: list[Path]) -> bool:
+def are_answered(gate: Session, frames: list[Path]) -> bool:
     replies = [gate.submit("gate", frame.read_bytes()) for frame in frames]
     return {reply.status for reply in answers(replies)} == {"ok"}

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from appliance.broker import Mosquitto
-from appliance.client import Client
 from appliance.serving import serve
+from appliance.session import Session
 from appliance.settings import Settings
 from tests.appliances import Watch, client_of, push, settings_for
 from tests.engines import tiny_engine
@@ -30,7 +30,7 @@ REQUESTS = 7
 
 
 @contextmanager
-def appliance(settings: Settings, client: Client) -> Iterator[None]:
+def appliance(settings: Settings, client: Session) -> Iterator[None]:
     """`delen serve` in a thread, online."""
     status = Watch(client, client.topics.appliance_status(settings.appliance_id))
     stop = threading.Event()

@@ -1,0 +1,1 @@
+"""What others may hold the appliance to: JSON Schemas and an AsyncAPI document, of the models."""

@@ -1,0 +1,316 @@
+"""The contracts are current, say what the parsers say, and name every topic."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import example, given
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+
+from appliance import manifest
+from appliance.conditions import SYMBOLS, Op, Scope
+from appliance.contracts.files import files
+from appliance.contracts.schemas import DOCUMENTS, schema_of
+from appliance.document import parse_document
+from appliance.errors import InvalidDocument
+from appliance.messages import REPLY
+from appliance.policy import parse_policy
+from appliance.quantities import Dimension, units
+from appliance.settings import Settings
+from appliance.topics import Topics
+from tests.test_telemetry import REJECTION, RESULT
+
+ROOT = Path(__file__).parent.parent
+POLICIES = sorted((ROOT / "conditions").rglob("*.yaml"))
+MADE = files()
+
+
+VALIDATORS = {name: Draft202012Validator(schema_of(name)) for name in DOCUMENTS}
+
+
+def problems(name: str, value: object) -> list[str]:
+    """What a document's schema finds in a value, as it would be in JSON."""
+    found = VALIDATORS[name].iter_errors(json.loads(json.dumps(value)))
+    return [error.message for error in found]
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_the_contract_in_docs_is_current(name: str) -> None:
+    kept = (ROOT / "docs" / name).read_text(encoding="utf-8")
+
+    assert kept == MADE[name], "write them anew: make contracts"
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_every_schema_is_one_and_says_what_each_document_is(name: str) -> None:
+    schema = schema_of(name)
+
+    Draft202012Validator.check_schema(schema)
+    assert schema["title"]
+    assert schema["description"]
+
+
+@pytest.mark.parametrize("path", POLICIES, ids=lambda path: path.stem)
+def test_every_policy_to_start_from_is_valid_and_names_its_schema(path: Path) -> None:
+    text = path.read_text()
+    (named,) = [line for line in text.splitlines() if line.startswith("# yaml-language-server")]
+    schema = path.parent / named.rpartition("$schema=")[2]
+
+    assert schema.resolve() == ROOT / "docs" / "schemas" / "policy.json"
+    assert problems("policy", parse_document(text).value) == []
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "engines").glob("*/engine.yaml")))
+def test_every_engine_here_has_a_valid_manifest(path: Path) -> None:
+    value = parse_document(path.read_bytes()).value
+
+    assert manifest.load(path.parent)
+    assert problems("engine", value) == []
+    assert problems("engine", {**value, "shape": [1]})
+
+
+def test_settings_take_units_as_the_appliance_does() -> None:
+    good = {"mqtt_host": "broker", "device_budget": "2kJ per 1h", "engine_memory": "2GB"}
+
+    assert Settings(**good)  # type: ignore[arg-type]
+    assert problems("settings", good) == []
+    assert problems("settings", {"mqtt_hots": "broker"})
+    assert problems("settings", {"meter_interval": "100 miles"})
+
+
+@pytest.mark.parametrize(
+    ("name", "reply"),
+    [("result", RESULT), ("rejection", replace(REJECTION, reason="too many requests"))],
+)
+def test_a_reply_is_what_its_schema_says_and_nothing_less(name: str, reply: Any) -> None:
+    written = json.loads(REPLY.dump_json(reply))
+
+    assert problems(name, written) == []
+    assert all(
+        problems(name, {key: written[key] for key in written if key != left}) for left in written
+    )
+
+
+def test_every_topic_has_a_channel() -> None:
+    topics = Topics("delen/v1")
+    names = {"tenant": "{tenant}", "appliance": "{appliance}", "stream": "{stream}"}
+    addresses = {
+        topics.request(names["tenant"]),
+        topics.request(names["tenant"], names["stream"]),
+        topics.result(names["tenant"]),
+        topics.result(names["tenant"], names["stream"]),
+        topics.policy_set(names["tenant"]),
+        topics.policy_state(names["tenant"], names["appliance"]),
+        topics.telemetry(names["tenant"], names["appliance"]),
+        topics.appliance_status(names["appliance"]),
+        topics.appliance_telemetry(names["appliance"]),
+        topics.appliance_command(names["appliance"]),
+    }
+
+    channels = yaml.safe_load(MADE["asyncapi.yaml"])["channels"].values()
+
+    assert {channel["address"] for channel in channels} - {None} == addresses
+
+
+def test_every_reference_in_the_asyncapi_document_leads_somewhere() -> None:
+    document = yaml.safe_load(MADE["asyncapi.yaml"])
+    references = list(_references(document))
+
+    assert references
+    for reference in references:
+        found = document
+        for part in reference.removeprefix("#/").split("/"):
+            found = found[part]
+
+
+def _references(node: object) -> list[str]:
+    if isinstance(node, dict):
+        own = [node["$ref"]] if isinstance(node.get("$ref"), str) else []
+        return own + [found for value in node.values() for found in _references(value)]
+    if isinstance(node, list):
+        return [found for item in node for found in _references(item)]
+    return []
+
+
+# Policies as people may write them, right and wrong.
+
+junk: st.SearchStrategy[object] = (
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=6) | st.just([])
+)
+blank = st.sampled_from(["", " ", "  "])
+number = (
+    st.integers(-5, 5000).map(str)
+    | st.floats(0, 1000).map(lambda value: f"{value:.3f}")
+    | st.sampled_from(["1e3", ".5", "+2.", "1E-2", "0", "0.5"])
+)
+
+
+def amounts(*dimensions: Dimension) -> st.SearchStrategy[object]:
+    named = ["", *(unit for dimension in dimensions for unit in units(dimension))]
+    text = st.builds(lambda *parts: "".join(parts), blank, number, blank, st.sampled_from(named))
+    return text | st.integers(0, 100) | st.floats(0, 1) | junk
+
+
+anything = amounts(*Dimension)
+
+
+def conditions(scope: Scope) -> st.SearchStrategy[object]:
+    metric = st.sampled_from(scope.value) | st.sampled_from(["latency", "Confidence"])
+    op = st.sampled_from([*SYMBOLS, "=", "!="])
+    expression = st.builds(
+        lambda *parts: "".join(map(str, parts)), blank, metric, blank, op, blank, anything
+    )
+    named = st.sampled_from([op.value for op in Op]) | st.sampled_from(["LESS", "most", None])
+    seed_form = st.fixed_dictionaries(
+        {"metric": metric | metric.map(str.upper), "op": named},
+        optional={"threshold": anything, "note": junk},
+    )
+    return st.recursive(
+        expression | seed_form | junk,
+        lambda inner: st.dictionaries(
+            st.sampled_from(["all", "any", "not", "and"]),
+            st.lists(inner, max_size=3) | inner,
+            min_size=1,
+            max_size=2,
+        ),
+        max_leaves=4,
+    )
+
+
+exit_when = conditions(Scope.EXIT) | st.lists(conditions(Scope.EXIT), max_size=3)
+bounds = st.fixed_dictionaries(
+    {},
+    optional={
+        "response_time": amounts(Dimension.TIME),
+        "energy": amounts(Dimension.ENERGY),
+        "accuracy": amounts(Dimension.RATIO),
+        "agreement": amounts(Dimension.RATIO),
+        "latency": junk,
+    },
+)
+mode = st.fixed_dictionaries({}, optional={"bounds": bounds, "exit_when": exit_when})
+OPTIONAL: dict[str, st.SearchStrategy[object]] = {
+    "bounds": bounds,
+    "exit_when": exit_when,
+    "modes": st.fixed_dictionaries({"saver": mode}),
+    "adapt": st.lists(
+        st.fixed_dictionaries(
+            {"use": st.just("saver"), "when": conditions(Scope.TENANT)},
+            optional={"hold": amounts(Dimension.TIME)},
+        ),
+        max_size=2,
+    ),
+    "budget": st.fixed_dictionaries(
+        {"energy": amounts(Dimension.ENERGY), "per": amounts(Dimension.TIME)},
+        optional={
+            "exhausted": st.sampled_from(["degrade", "reject", "stop"]),
+            "pace": st.booleans() | junk,
+        },
+    ),
+    "goal": st.fixed_dictionaries(
+        {"maximize": st.just("accuracy"), "subject_to": st.lists(conditions(Scope.TENANT))}
+    ),
+    "queue": st.fixed_dictionaries(
+        {}, optional={"limit": st.integers(0, 200_000) | junk, "full": st.just("reject") | junk}
+    ),
+    "priority": st.integers(-200, 200) | junk,
+    "weight": st.floats(-1, 2000) | junk,
+    "color": junk,
+}
+
+
+@st.composite
+def policies(draw: st.DrawFn) -> dict[str, object]:
+    """A policy with one or two sections, so that often enough all of it is right."""
+    sections = draw(st.lists(st.sampled_from(sorted(OPTIONAL)), unique=True, max_size=2))
+    return {
+        "tenant": draw(st.just("gate") | st.text(min_size=1, max_size=5)),
+        "version": draw(st.integers(1, 9) | junk),
+        "engine": "digits",
+        **{section: draw(OPTIONAL[section]) for section in sections},
+    }
+
+
+GATE = {"tenant": "gate", "version": 1, "engine": "digits"}
+
+
+@given(policies())
+@example(GATE | {"exit_when": {"metric": "CONFIDENCE", "op": None}})
+@example(GATE | {"exit_when": " margin>.5 "})
+@example(GATE | {"bounds": {"energy": "\t150 mJ\n"}})
+def test_what_the_parser_accepts_the_schema_does_not_refuse(policy: dict[str, object]) -> None:
+    text = json.dumps(policy)
+
+    try:
+        parse_policy(text)
+    except InvalidDocument:
+        return
+    found = [
+        error.message for error in VALIDATORS["policy"].iter_errors(parse_document(text).value)
+    ]
+
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"tenant": "appliances"},
+        {"tenant": "a/b"},
+        {"tenant": None},
+        {"version": "3"},
+        {"version": 0},
+        {"colour": "red"},
+        {"bounds": {"latency": "40ms"}},
+        {"bounds": {"response_time": "40mJ"}},
+        {"bounds": {"response_time": 0}},
+        {"bounds": {"accuracy": 1.5}},
+        {"bounds": []},
+        {"exit_when": "confidence => 0.9"},
+        {"exit_when": "certainty >= 0.9"},
+        {"exit_when": "queue_length > 3"},
+        {"exit_when": "confidence >= 0.9 and exit >= 1"},
+        {"exit_when": []},
+        {"exit_when": {"all": []}},
+        {"exit_when": {"all": ["exit >= 0"], "any": ["exit >= 0"]}},
+        {"exit_when": {"metric": "confidence", "op": "greater"}},
+        {"exit_when": {"metric": "confidence", "op": "most", "threshold": 0.5}},
+        {"exit_when": {"metric": "exit", "op": "less", "threshold": 2, "note": "?"}},
+        {"modes": {"saver": {"engine": "digits"}}},
+        {"adapt": [{"when": "power > 5W"}]},
+        {"budget": {"energy": "5J"}},
+        {"budget": {"energy": "5J", "per": "1h", "exhausted": "stop"}},
+        {"budget": {"energy": "5J", "per": "1h", "pace": "yes"}},
+        {"queue": {"limit": 0}},
+        {"queue": {"limit": 3.5}},
+        {"goal": {"maximize": "accuracy", "subject_to": []}},
+        {"goal": {"maximize": "accuracy", "subject_to": ["arrival_rate < 3"]}},
+        {"goal": {"maximize": "accuracy", "subject_to": [{"any": ["power < 3W"]}]}},
+        {"priority": 101},
+        {"weight": 0},
+    ],
+    ids=str,
+)
+def test_both_refuse_what_is_wrong_by_its_shape(wrong: dict[str, object]) -> None:
+    policy = {**GATE, **wrong}
+
+    with pytest.raises(InvalidDocument):
+        parse_policy(json.dumps(policy))
+
+    assert problems("policy", policy)
+
+
+@pytest.mark.parametrize("left_out", GATE)
+def test_both_miss_what_has_to_be_there(left_out: str) -> None:
+    policy = {name: value for name, value in GATE.items() if name != left_out}
+
+    with pytest.raises(InvalidDocument):
+        parse_policy(json.dumps(policy))
+
+    assert problems("policy", policy)
