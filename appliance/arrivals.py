@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import uuid
 from dataclasses import dataclass
 from typing import Any
 
 import paho.mqtt.client as mqtt
 
+from appliance.duplicates import new_id
 from appliance.errors import Code, Rejected
 from appliance.messages import Arrival, Request
 from appliance.topics import Address, Topics
@@ -53,7 +53,7 @@ class Arrivals:
             correlation = None
         expiry_s = getattr(properties, "MessageExpiryInterval", None)
         request = Request(
-            id=uuid.uuid4().hex,
+            id=new_id(reception.arrived_at_s),
             tenant=address.tenant,
             stream=address.stream,
             received_s=reception.received_s,

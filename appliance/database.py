@@ -3,17 +3,37 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 from sqlite_utils import Database
 
-from appliance.errors import StoreError
+from appliance.errors import DatabaseDamaged, StoreError
 from appliance.migrations import APPLICATION_ID, MIGRATIONS, known
 
 PAGE_BYTES = 4096
 _BUSY_TIMEOUT_S = 1.0
+_NOT_AS_IT_SHOULD_BE = (
+    "Could not decode",
+    "already exists",
+    "duplicate column",
+    "has no column",
+    "no such column",
+    "no such table",
+    "unsupported file format",
+)
+_SMALL_TABLES = ("policies", "commands", "budgets", "energy_ledger")
+
+
+def require_folder(path: Path) -> None:
+    """Raises StoreError where there is no folder for a database."""
+    if not path.parent.is_dir():
+        raise StoreError(
+            f"The folder {path.parent} of the database does not exist:"
+            " create it, or set DELEN_DATABASE to another file."
+        )
 
 
 def open_for_writing(path: Path, *, wal_bytes: int) -> Database:
@@ -22,21 +42,28 @@ def open_for_writing(path: Path, *, wal_bytes: int) -> Database:
     The write-ahead log beside it is kept to about `wal_bytes`. An existing database is copied
     before it is migrated, to `{path}.before-{migration}`. Raises StoreError.
     """
-    if not path.parent.is_dir():
-        raise StoreError(
-            f"The folder {path.parent} of the database does not exist:"
-            " create it, or set DELEN_DATABASE to another file."
-        )
-    with _opening(path):
+    require_folder(path)
+    with sentences("opened", path):
         db = _database(sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S))
         try:
-            _refuse_foreign(db, path)
+            refuse_foreign(db, path)
+            lay_out(db)
             _set_up(db, path, wal_bytes)
             _migrate(db, path)
         except BaseException:
             db.close()
             raise
     return db
+
+
+def is_empty(path: Path) -> bool:
+    """Whether a database has no table, as one whose write-ahead log was lost. Raises StoreError."""
+    with (
+        sentences("opened", path),
+        closing(sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S)) as connection,
+    ):
+        count: int = connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0]
+    return not count
 
 
 def open_for_reading(path: Path) -> Database:
@@ -49,7 +76,7 @@ def open_for_reading(path: Path) -> Database:
             f"There is no database at {path}: start the appliance, which makes it,"
             " or name another file."
         )
-    with _opening(path):
+    with sentences("opened", path):
         db = _database(
             sqlite3.connect(
                 f"{path.resolve().as_uri()}?mode=ro",
@@ -59,7 +86,7 @@ def open_for_reading(path: Path) -> Database:
             )
         )
         try:
-            _refuse_foreign(db, path)
+            refuse_foreign(db, path)
             _refuse_older(db, path)
         except BaseException:
             db.close()
@@ -67,46 +94,88 @@ def open_for_reading(path: Path) -> Database:
     return db
 
 
+def is_damage(error: BaseException) -> bool:
+    """Whether the file itself is damaged, as SQLite says, or holds not what it should.
+
+    SQLITE_CORRUPT and SQLITE_NOTADB come as DatabaseError itself, and whatever else can go wrong
+    as one of its children. Our statements fit our tables, unless these are not ours any more.
+    """
+    if isinstance(error, sqlite3.OperationalError):
+        return any(words in str(error) for words in _NOT_AS_IT_SHOULD_BE)
+    return type(error) is sqlite3.DatabaseError or isinstance(
+        error, DatabaseDamaged | UnicodeDecodeError
+    )
+
+
+def check(db: Database, path: Path, *, limit_s: float) -> bool:
+    """Looks for damage, in what is small first; whether it came to the end within the time.
+
+    Raises DatabaseDamaged.
+    """
+    small = set(_SMALL_TABLES).intersection(db.table_names())
+    if len(small) < len(_SMALL_TABLES) and not MIGRATIONS.pending(db):
+        raise DatabaseDamaged(f"The database {path} is damaged: a table is missing.")
+    alarm = threading.Timer(limit_s, db.conn.interrupt)
+    alarm.start()
+    try:
+        for table in sorted(small):
+            _quick_check(db, path, f"PRAGMA quick_check({table})")
+        _quick_check(db, path, "PRAGMA quick_check")
+    except sqlite3.OperationalError as error:
+        if "interrupted" not in str(error):
+            raise
+        return False
+    finally:
+        alarm.cancel()
+        alarm.join()
+    return True
+
+
+def _quick_check(db: Database, path: Path, statement: str) -> None:
+    with sentences("checked", path, but=sqlite3.OperationalError):
+        found = db.execute(statement).fetchall()
+    if found != [("ok",)]:
+        raise DatabaseDamaged(f"The database {path} is damaged: {found[0][0]}.")
+
+
 @contextmanager
-def sentences(doing: str, path: Path) -> Iterator[None]:
-    """Turns an error of SQLite's into a StoreError that says what could not be done to `path`."""
+def sentences(
+    doing: str, path: Path, *, but: type[sqlite3.Error] | tuple[()] = ()
+) -> Iterator[None]:
+    """Turns an error of SQLite's into a StoreError that says what could not be done to `path`.
+
+    DatabaseDamaged where the file is damaged; errors of the kind `but` are left as they are.
+    """
     try:
         yield
-    except sqlite3.Error as error:
+    except but:
+        raise
+    except (sqlite3.Error, UnicodeDecodeError) as error:
+        if is_damage(error):
+            raise DatabaseDamaged(f"The database {path} is damaged: {error}.") from error
         raise StoreError(
             f"The database {path} cannot be {doing}: {error}."
             " Check that it and its folder may be written and that the disk is not full."
         ) from error
 
 
-@contextmanager
-def _opening(path: Path) -> Iterator[None]:
-    with sentences("opened", path):
-        try:
-            yield
-        except sqlite3.DatabaseError as error:
-            if "not a database" not in str(error):
-                raise
-            raise StoreError(
-                f"The file {path} is no SQLite database:"
-                " move it away, or set DELEN_DATABASE to another file."
-            ) from error
-
-
 def _database(connection: sqlite3.Connection) -> Database:
     return Database(connection, recursive_triggers=False, execute_plugins=False)
 
 
-def _refuse_foreign(db: Database, path: Path) -> None:
+def refuse_foreign(db: Database, path: Path) -> None:
     """Refuses another program's database, and one that a newer version has migrated."""
     if not db.table_names():
         return
+    names = known()
+    applied = [step.name for step in MIGRATIONS.applied(db)]
     if db.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+        if names.intersection(applied):
+            raise DatabaseDamaged(f"The database {path} is damaged: its header is overwritten.")
         raise StoreError(
             f"The database {path} belongs to another program: set DELEN_DATABASE to another file."
         )
-    names = known()
-    unknown = [step.name for step in MIGRATIONS.applied(db) if step.name not in names]
+    unknown = [name for name in applied if name not in names]
     if unknown:
         raise StoreError(
             f"The database {path} was migrated by a newer version ({', '.join(unknown)}):"
@@ -122,11 +191,15 @@ def _refuse_older(db: Database, path: Path) -> None:
         )
 
 
-def _set_up(db: Database, path: Path, wal_bytes: int) -> None:
-    # Two that can be chosen only before the first table. The pages that retention frees go
-    # back to the disk.
+def lay_out(db: Database) -> None:
+    """Chooses what can be chosen only before the first table: large enough pages, and that those
+    which retention frees go back to the disk.
+    """
     db.execute(f"PRAGMA page_size = {PAGE_BYTES}")
     db.execute("PRAGMA auto_vacuum = INCREMENTAL")
+
+
+def _set_up(db: Database, path: Path, wal_bytes: int) -> None:
     # Readers and the writer do not wait for each other, and a commit is one append.
     db.enable_wal()
     if db.journal_mode != "wal":
@@ -134,9 +207,8 @@ def _set_up(db: Database, path: Path, wal_bytes: int) -> None:
             f"The database {path} lies on a file system without shared memory, such as NFS:"
             " set DELEN_DATABASE to a file on a local disk."
         )
-    # A commit is safe from a crash of this program; the disk itself is asked at checkpoints, so
-    # that a power cut may take the last moments of the log.
-    db.execute("PRAGMA synchronous = NORMAL")
+    # A commit is on the disk when it returns, so that what is acknowledged outlasts a power cut.
+    db.execute("PRAGMA synchronous = FULL")
     # The log is copied back when it has grown this far, and cut to it after a long reader.
     db.execute(f"PRAGMA wal_autocheckpoint = {max(1, wal_bytes // PAGE_BYTES)}")
     db.execute(f"PRAGMA journal_size_limit = {wal_bytes}").fetchall()
@@ -147,6 +219,24 @@ def _migrate(db: Database, path: Path) -> None:
     if pending and db.table_names():
         _copy(db, _copy_before(pending[0].name, path))
     MIGRATIONS.apply(db)
+    _require_schema(db, path)
+
+
+def _require_schema(db: Database, path: Path) -> None:
+    """Raises DatabaseDamaged where a table, a column or an index is missing."""
+    with closing(Database(memory=True)) as right:
+        MIGRATIONS.apply(right)
+        missing = _names(right) - _names(db)
+    if missing:
+        raise DatabaseDamaged(f"The database {path} is damaged: {min(missing)} is missing.")
+
+
+def _names(db: Database) -> set[str]:
+    columns = db.execute(
+        "SELECT m.name || '.' || c.name FROM sqlite_master AS m, pragma_table_info(m.name) AS c"
+    ).fetchall()
+    others = db.execute("SELECT name FROM sqlite_master").fetchall()
+    return {name for (name,) in [*columns, *others]}
 
 
 def _copy_before(migration: str, path: Path) -> Path:

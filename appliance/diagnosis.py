@@ -25,6 +25,7 @@ from appliance.connection import BrokerAddress
 from appliance.engine import Engine
 from appliance.errors import (
     BrokerError,
+    DatabaseDamaged,
     DelenError,
     EngineError,
     Faulty,
@@ -304,6 +305,9 @@ def _opened(path: Path) -> Finding:
     try:
         with Reader(path) as reader:
             tenants = len(reader.policies())
+    except DatabaseDamaged as error:
+        advice = "start the appliance, which sets it aside and goes on with the newest backup"
+        return _wrong("database", str(error), advice)
     except DelenError as error:
         return _wrong("database", str(error))
     size_mb = path.stat().st_size / 1e6

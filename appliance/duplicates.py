@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import threading
+import uuid
 import zlib
 
 from appliance.errors import Code, Rejected
@@ -28,6 +29,14 @@ def key_of(request: Request, payload: bytes | bytearray) -> RequestKey | None:
         correlation=request.correlation,
         packet_id=request.packet_id if request.correlation is None else None,
     )
+
+
+def new_id(now_s: float) -> str:
+    """A request's id: the milliseconds since the epoch, then chance, in hexadecimal as UUID 7.
+
+    Ids that grow are written to flash side by side, and chance ones each to a page of their own.
+    """
+    return f"{int(now_s * 1e3) & 0xFFFF_FFFF_FFFF:012x}{uuid.uuid4().hex[12:]}"
 
 
 def may_be_logged(request: Request) -> bool:

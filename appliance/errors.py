@@ -124,6 +124,14 @@ class StoreError(DelenError):
     """The database cannot be opened, read or written."""
 
 
+class DatabaseInUse(StoreError):
+    """An appliance runs on the database already."""
+
+
+class DatabaseDamaged(StoreError):
+    """What the database's file holds is no database of ours any more, though it was."""
+
+
 class MeterError(DelenError):
     """A meter cannot be opened or read, or what it says is no reading."""
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from appliance.errors import InvalidDocument
+from appliance.errors import InvalidDocument, StoreError
 from appliance.intake import PolicyStart
+from appliance.messages import PolicyState
+from appliance.orders import DEVICE_BUDGET, Orders
 from appliance.policy import tenant_of
 from appliance.policy_book import PolicyBook
 from appliance.reader import Reader
@@ -22,6 +25,37 @@ def kept_policies(database: Path, book: PolicyBook) -> list[PolicyStart]:
     return [
         PolicyStart(tenant=one.tenant, put_in_force=partial(book.restore, one.tenant, one.source))
         for one in stored
+    ]
+
+
+def restored_policies(
+    database: Path,
+    book: PolicyBook,
+    orders: Orders,
+    tell: Callable[[str, PolicyState | None], None],
+) -> list[PolicyStart]:
+    """Those of a database that was restored while it runs; what is not among them is withdrawn.
+
+    `tell` is given each tenant's state as it becomes. The device's budget is taken up as well, but
+    no tenant's standing: what is spent stays spent.
+    """
+    try:
+        stored = kept_policies(database, book)
+        with Reader(database) as reader:
+            orders.take_up(reader.command(DEVICE_BUDGET))
+    except StoreError as error:
+        _log.error("the restored policies cannot be read: %s", error)
+        return []
+    for tenant in book.tenants() - {one.tenant for one in stored}:
+        book.withdraw(tenant)
+        tell(tenant, None)
+
+    def put_in_force(one: PolicyStart) -> None:
+        one.put_in_force()
+        tell(one.tenant, book.state(one.tenant))
+
+    return [
+        PolicyStart(tenant=one.tenant, put_in_force=partial(put_in_force, one)) for one in stored
     ]
 
 

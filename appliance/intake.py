@@ -14,7 +14,14 @@ from typing_extensions import Self
 
 from appliance import frames
 from appliance.duplicates import InHand, key_of, may_be_logged
-from appliance.errors import Code, EngineClosed, EngineError, Rejected, StoreError
+from appliance.errors import (
+    Code,
+    DatabaseDamaged,
+    EngineClosed,
+    EngineError,
+    Rejected,
+    StoreError,
+)
 from appliance.frame_memory import FrameMemory
 from appliance.loop import ExecutorLoop
 from appliance.messages import (
@@ -69,7 +76,13 @@ class _Checked:
 _Waiting = _Checked | PolicyPush | PolicyStart
 """What may have to wait for an engine."""
 
-_Item = Arrival | PolicyPush | PolicyStart | CommandPush | Opened | StageFailed
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Restored:
+    """Another database has come in the place of the one that was in use."""
+
+
+_Item = Arrival | PolicyPush | PolicyStart | CommandPush | Opened | StageFailed | Restored
 
 
 class Intake:
@@ -78,7 +91,8 @@ class Intake:
     What needs an engine that is being opened waits for it, and all that comes later from the same
     tenant behind it; other tenants' requests go on. `reject` is called with a request that gets
     no answer, `repeat` with one whose answer is in the log already, `report` with a policy push
-    and `obey` with a command that are next; all in this thread.
+    and `obey` with a command that are next, and `restored` gives the policies of a restored
+    database; all in this thread. `suspect` is told of damage that was met.
     """
 
     def __init__(  # noqa: PLR0913 - it is built in one place, by name
@@ -97,6 +111,8 @@ class Intake:
         repeat: Callable[[Request, Reply], None],
         report: Callable[[PolicyPush], None],
         obey: Callable[[CommandPush], None],
+        restored: Callable[[], Sequence[PolicyStart]],
+        suspect: Callable[[str], None],
     ) -> None:
         self._loop = loop
         self._book = book
@@ -111,6 +127,8 @@ class Intake:
         self._repeat = repeat
         self._report = report
         self._obey = obey
+        self._restored = restored
+        self._suspect = suspect
         self._inbox: SimpleQueue[_Item | None] = SimpleQueue()
         self._parking: Parking[_Waiting] = Parking()
         self._thread = threading.Thread(target=self._run, name="intake")
@@ -178,6 +196,9 @@ class Intake:
                     self._take_in(item)
                 elif isinstance(item, StageFailed):
                     self._upkeep.stage_failed(item)
+                elif isinstance(item, Restored):
+                    for policy in self._restored():
+                        self._attempt(policy)
                 else:
                     self._attempt(item)
 
@@ -229,7 +250,7 @@ class Intake:
     def _is_new(self, request: Request, key: RequestKey, reader: Reader) -> bool:
         if key.correlation is not None and not self._in_hand.enter(key, request):
             return False
-        logged = _find(reader, key) if may_be_logged(request) else None
+        logged = self._find(reader, key) if may_be_logged(request) else None
         # Who publishes again after a rejection wants it tried again; a broker that redelivers
         # does not.
         if logged is None or not (isinstance(logged, Result) or request.redelivered):
@@ -237,6 +258,16 @@ class Intake:
         self._in_hand.leave(key)
         self._repeat(request, logged)
         return False
+
+    def _find(self, reader: Reader, key: RequestKey) -> Reply | None:
+        try:
+            return reader.find(key)
+        except StoreError as error:
+            # Better answered a second time than not at all.
+            _log.warning("the log cannot be asked for a duplicate: %s", error)
+            if isinstance(error, DatabaseDamaged):
+                self._suspect(str(error))
+            return None
 
     def _task(self, arrival: Arrival, key: RequestKey | None) -> Task:
         if arrival.refusal is not None:
@@ -280,12 +311,3 @@ def _weight_of(item: _Item) -> tuple[str, int]:
     if isinstance(item, CommandPush) and not item.delivery:
         return RESERVED, len(item.payload)
     return RESERVED, 0
-
-
-def _find(reader: Reader, key: RequestKey) -> Reply | None:
-    try:
-        return reader.find(key)
-    except StoreError as error:
-        # Better answered a second time than not at all.
-        _log.warning("the log cannot be asked for a duplicate: %s", error)
-        return None

@@ -127,6 +127,12 @@ def create_commands(db: Database) -> None:
     db.execute("CREATE TABLE commands (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID")
 
 
+@MIGRATIONS()
+def answer_once_without_an_index(db: Database) -> None:
+    """Whoever writes looks a request up in `request_keys`: an index less to write to flash."""
+    db.execute("DROP INDEX answered_once")
+
+
 def known() -> frozenset[str]:
     """The names of all steps that this version knows."""
     with Database(memory=True) as empty:

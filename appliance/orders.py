@@ -54,6 +54,11 @@ class Orders:
         if kept is not None:
             self._budgets.set_device(parse_device_budget(kept))
 
+    def take_up(self, kept: str | None) -> None:
+        """Takes up the device's budget that a restored database holds, while the loop runs."""
+        in_force = self._device_budget if kept is None else parse_device_budget(kept)
+        self._loop.call(lambda: self._budgets.set_device(in_force))
+
     def obey(self, payload: bytes) -> None:
         """Carries out a command, or notes why not."""
         try:

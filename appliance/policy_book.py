@@ -68,6 +68,14 @@ class PolicyBook:
         """What is in force, tenant by tenant."""
         return list(self._states.values())
 
+    def state(self, tenant: str) -> PolicyState | None:
+        """What is in force for a tenant; None where it never had anything."""
+        return self._states.get(tenant)
+
+    def tenants(self) -> frozenset[str]:
+        """Those who have a policy, in force or not."""
+        return frozenset(self._states)
+
     def restore(self, tenant: str, source: str) -> None:
         """Puts a policy from the store in force; its state says so where it does not hold any more.
 
@@ -213,10 +221,14 @@ class PolicyBook:
         if tenant not in self.plans and tenant not in self._states:
             return
         self._store.remove_policy(tenant)
+        self.withdraw(tenant)
+        _log.info("tenant %s: the policy is removed", tenant)
+
+    def withdraw(self, tenant: str) -> None:
+        """Takes a policy out of force that the store does not hold any more."""
         self._swap({name: plan for name, plan in self.plans.items() if name != tenant})
         self._states.pop(tenant, None)
         self._misfits.pop(tenant, None)
-        _log.info("tenant %s: the policy is removed", tenant)
 
     def _reject(
         self, tenant: str, rejected: Rejected, invalid: InvalidDocument | None = None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import sqlite3
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -16,47 +15,35 @@ from appliance import ledger, records
 from appliance.database import open_for_reading, sentences
 from appliance.ledger import BudgetState, LedgerRow
 from appliance.messages import Reply, RequestKey
-
-IN_FORCE = "replaced_s IS NULL AND removed_s IS NULL"
-"""What in SQL is true of a policy that is in force."""
+from appliance.standing import IN_FORCE, POLICY_COLUMNS, StoredPolicy
 
 _PAGE_OF_ROWS = 500
 _PAGE_OF_ARRIVALS = 10_000
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StoredPolicy:
-    """A policy as it was accepted, and what became of it. Times in seconds since the epoch."""
-
-    tenant: str
-    version: int
-    source: str
-    """The document's own text."""
-    digest: str
-    """The SHA-256 of the text, in hexadecimal."""
-    accepted_s: float
-    replaced_s: float | None
-    removed_s: float | None
-
-    @property
-    def in_force(self) -> bool:
-        return self.replaced_s is None and self.removed_s is None
-
-
-_POLICY_COLUMNS = ", ".join(field.name for field in fields(StoredPolicy))
-
-
 class Reader:
     """Reads the database while the writer works, by a read-only connection of its own.
 
-    One thread at a time may use it. Making one raises StoreError where there is no database, and
-    so does every method where it cannot be read.
+    It follows where another file takes the database's place. One thread at a time may use it.
+    Making one raises StoreError where there is no database, and so does every method where it
+    cannot be read.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._connection = open_for_reading(path).conn
+        self._open()
+
+    def _open(self) -> None:
+        file = _identity(self._path)
+        self._connection = open_for_reading(self._path).conn
         self._connection.row_factory = sqlite3.Row
+        self._file = file
+
+    def _follow(self) -> None:
+        """Goes on with the file that lies at the path now, where that is another."""
+        if _identity(self._path) != self._file:
+            self._connection.close()
+            self._open()
 
     def __enter__(self) -> Self:
         return self
@@ -142,7 +129,7 @@ class Reader:
         return frozenset(row[0] for row in self._rows("SELECT DISTINCT tenant FROM policies"))
 
     def _policies(self, where: str, *values: object) -> list[StoredPolicy]:
-        rows = self._rows(f"SELECT {_POLICY_COLUMNS} FROM policies WHERE {where}", *values)  # noqa: S608 - the names are ours, values are bound
+        rows = self._rows(f"SELECT {POLICY_COLUMNS} FROM policies WHERE {where}", *values)  # noqa: S608 - the names are ours, values are bound
         return [StoredPolicy(**dict(row)) for row in rows]
 
     def _rows_after(
@@ -159,5 +146,14 @@ class Reader:
             after = (page[-1]["arrived_s"], page[-1]["rowid"])
 
     def _rows(self, statement: str, *values: object) -> list[sqlite3.Row]:
+        self._follow()
         with sentences("read", self._path):
             return self._connection.execute(statement, values).fetchall()
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

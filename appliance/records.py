@@ -25,11 +25,21 @@ REPLY_COLUMNS = tuple(dict.fromkeys((*_FIELDS[Result], *_FIELDS[Rejection])))
 _KEY_COLUMNS = ("digest", "correlation", "packet_id")
 
 
+_ANSWERED = (
+    "SELECT 1 FROM inferences WHERE tenant = :tenant AND digest = :digest"
+    " AND correlation = :correlation AND status = 'ok'"
+)
+
+
 def _insert_statement(kind: type[Result | Rejection]) -> str:
     columns = (*_FIELDS[kind], "arrived_s", *_KEY_COLUMNS)
     names = ", ".join(f'"{name}"' for name in columns)
     values = ", ".join(f":{name}" for name in columns)
-    return f"INSERT INTO inferences ({names}) VALUES ({values}) ON CONFLICT DO NOTHING"  # noqa: S608 - the names are ours, values are bound
+    return (
+        f"INSERT INTO inferences ({names}) SELECT {values}"
+        f" WHERE NOT EXISTS ({_ANSWERED if kind is Result else 'SELECT 1 WHERE FALSE'})"
+        " ON CONFLICT DO NOTHING"
+    )
 
 
 _INSERT = {kind: _insert_statement(kind) for kind in _KINDS.values()}

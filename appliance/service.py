@@ -27,8 +27,8 @@ from appliance.executor import Executor
 from appliance.frame_memory import FrameMemory
 from appliance.gateway import Gateway
 from appliance.health import Health
-from appliance.initial_policies import kept_policies, policies_to_start_from
-from appliance.intake import Intake
+from appliance.initial_policies import kept_policies, policies_to_start_from, restored_policies
+from appliance.intake import Intake, Restored
 from appliance.loop import ExecutorLoop
 from appliance.messages import (
     POLICY_STATE,
@@ -52,6 +52,7 @@ from appliance.power.protocol import Reading
 from appliance.power.sampler import Sampler
 from appliance.reader import Reader
 from appliance.rejection_quota import RejectionQuota
+from appliance.safekeeping import Safekeeping
 from appliance.settings import Settings
 from appliance.shelf import EngineShelf, StageFailed
 from appliance.store import Store
@@ -63,7 +64,6 @@ from appliance.topics import Topics
 from appliance.upkeep import Upkeep
 
 _log = logging.getLogger(__name__)
-
 
 SHORTEST_GAP_S = 0.5
 """No less may lie between two readings before the time between counts as not measured."""
@@ -124,12 +124,10 @@ class Service:
             opener=self._opener,
             clock=time.monotonic,
         )
-        self._store = Store(
-            settings.database,
-            max_age_s=settings.log_max_age,
-            max_bytes=int(settings.log_max_size),
-            on_logged=self._logged,
+        self._store = Store.of(
+            settings, on_logged=self._logged, on_restored=lambda: self._intake.put(Restored())
         )
+        self._safekeeping = Safekeeping.of(settings, changed=self._store.changed)
         self._bookkeeper = Bookkeeper(
             tenancy=self._tenancy,
             keep=self._store.keep,
@@ -169,6 +167,10 @@ class Service:
             repeat=self._repeat,
             report=self._push_policy,
             obey=self._obey,
+            restored=partial(
+                restored_policies, settings.database, self._book, self._orders, self._tell_of
+            ),
+            suspect=self._store.suspect,
         )
         self._gateway = Gateway(
             broker=BrokerAddress.of(settings),
@@ -238,6 +240,7 @@ class Service:
         with ExitStack() as parts:
             parts.callback(self._gateway.close)
             parts.enter_context(self._store)
+            parts.enter_context(self._safekeeping)
             self._restore_budgets()
             parts.callback(self._bookkeeper.write)
             parts.enter_context(self._loop)
@@ -384,9 +387,12 @@ class Service:
 
     def _push_policy(self, push: PolicyPush) -> None:
         state = self._book.push(push.tenant, push.document, retained=push.retained)
-        payload = b"" if state is None else POLICY_STATE.dump_json(state)
-        self._gateway.publish_policy_state(push.tenant, payload, delivery=push.delivery)
+        self._tell_of(push.tenant, state, push.delivery)
         self._gateway.logged(push.delivery)
 
     def _tell_state(self, state: PolicyState) -> None:
-        self._gateway.publish_policy_state(state.tenant, POLICY_STATE.dump_json(state))
+        self._tell_of(state.tenant, state)
+
+    def _tell_of(self, tenant: str, state: PolicyState | None, delivery: int = 0) -> None:
+        payload = b"" if state is None else POLICY_STATE.dump_json(state)
+        self._gateway.publish_policy_state(tenant, payload, delivery=delivery)

@@ -110,6 +110,11 @@ class Settings(BaseSettings):
     conditions: Path = Path("conditions")
     """Policies here are loaded at start for tenants that never had one."""
     database: Path = Path("delen.db")
+    backup: Path | None = None
+    """The folder of the backups; by default beside the database, `delen.db.backups`."""
+    backup_every: Annotated[float, quantity(Dimension.TIME), Field(ge=60)] = 86_400.0
+    backup_keep: int = Field(default=3, ge=0, le=1000)
+    """How many of the backups that are taken by themselves stay; 0 for none at all."""
     health_file: Path | None = None
     """Where the appliance tells `delen health` how it stands; by default nowhere."""
     passwords: Path = Path("secrets/broker/passwords")
@@ -151,6 +156,8 @@ class Settings(BaseSettings):
     """How long the broker keeps frames for an appliance that is away."""
     log_max_age: Annotated[float, quantity(Dimension.TIME), Field(ge=60)] = 30 * 86_400.0
     log_max_size: Annotated[float, quantity(Dimension.SIZE), Field(ge=1e6)] = 512e6
+    commit_interval: Annotated[float, quantity(Dimension.TIME), Field(ge=0, le=1)] = 0.2
+    """How long a row of the log waits for others, to be written with them."""
     telemetry_interval: Annotated[float, quantity(Dimension.TIME), Field(ge=0.1)] = 10.0
     metrics_port: int | None = Field(default=None, ge=1, le=65_535)
     """Where Prometheus finds `/metrics`, and others `/healthz`; by default nowhere."""
@@ -176,6 +183,10 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return init_settings, env_settings, YamlConfigSettingsSource(settings_cls)
+
+    @property
+    def backup_folder(self) -> Path:
+        return self.backup or self.database.with_name(f"{self.database.name}.backups")
 
     def password(self) -> str | None:
         """The broker's password, from the setting or from the file. Raises SettingsError."""

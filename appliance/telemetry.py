@@ -183,6 +183,8 @@ class ApplianceTelemetry:
     strangers: int
     """Requests of tenants without a policy."""
     log_failure: str | None
+    database_mishap: str | None
+    """What became of the database's file that was last found damaged, since the start."""
     tenants: Mapping[str, int]
     """How many requests of each tenant were dealt with."""
 

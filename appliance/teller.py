@@ -100,6 +100,7 @@ class Teller:
             frame_bytes=self._memory.held_bytes,
             strangers=strangers,
             log_failure=self._store.failed,
+            database_mishap=self._store.mishap,
             tenants={tenant: window.replies() for tenant, window in told.items()},
         )
         topic = self._topics.appliance_telemetry(self._appliance)

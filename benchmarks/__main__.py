@@ -14,6 +14,7 @@ NAMES = (
     "split",
     "roundtrip",
     "memory",
+    "storage",
     "early_exit",
     "bounds",
     "overload",

@@ -44,6 +44,8 @@ def settings_for(broker: Mosquitto, folder: Path, **overrides: object) -> Settin
         "database": folder / "delen.db",
         "threads": 1,
         "meter": "modelled",
+        "backup_keep": 0,
+        "commit_interval": 0.01,
     }
     return read_settings(**{**values, **overrides})
 

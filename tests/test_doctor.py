@@ -224,7 +224,8 @@ def test_a_file_that_is_no_database_is_wrong(settings: Settings) -> None:
     finding = only(list(diagnosis.database(settings)))
 
     assert finding.stops_serving
-    assert "no SQLite database" in finding.detail
+    assert "not a database" in finding.detail
+    assert "sets it aside" in finding.advice
 
 
 def test_a_database_in_a_folder_that_does_not_exist_is_wrong(settings: Settings) -> None:

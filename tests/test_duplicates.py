@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from appliance.duplicates import InHand, key_of, may_be_logged
+from appliance.duplicates import InHand, key_of, may_be_logged, new_id
 from appliance.messages import RequestKey
 from tests.factories import a_request
+
+
+def test_ids_grow_with_time_and_are_never_the_same() -> None:
+    ids = [new_id(1_790_000_000.0 + number / 1e3) for number in range(1000)]
+
+    assert sorted(ids) == ids
+    assert len({new_id(0.0) for _ in range(1000)}) == 1000
+    assert {len(one) for one in [*ids, new_id(0.0), new_id(1e300)]} == {32}
 
 
 def test_the_same_mark_on_the_same_frame_is_the_same_request() -> None:

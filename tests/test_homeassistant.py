@@ -96,6 +96,7 @@ def appliance_says(home: HomeAssistant, power: PowerTelemetry, **fields: object)
         frame_bytes=0,
         strangers=0,
         log_failure=None,
+        database_mishap=None,
         tenants={},
     )
     telemetry = dataclasses.replace(telemetry, **fields)  # type: ignore[arg-type]

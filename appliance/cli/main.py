@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from appliance.cli import (
+    backup,
     bench,
     contracts,
     demo,
@@ -39,7 +40,7 @@ app = typer.Typer(
 )
 _VERBS = (
     demo, serve, run, send, policy, log, power, train, split, profile, compile_command,
-    import_delen, simulate, bench, tenant, health, doctor, contracts,
+    import_delen, simulate, bench, tenant, backup, health, doctor, contracts,
 )  # fmt: skip
 for verbs in _VERBS:
     verbs.register(app)
