@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from appliance.document import listed, parse_document
+from appliance.enclosure import lies_within
 from appliance.engine import Engine
 from appliance.errors import EngineError, InvalidDocument
 from appliance.manifest import BuildSection, build_document, build_of
@@ -52,9 +53,12 @@ def with_plans(engine: Engine, plans: Path | None) -> Engine:
     if record.onnx != _checksums(engine):
         _log.warning("the TensorRT plans in %s are of other ONNX files: they are not used", place)
         return engine
+    paths = [plan_path(place, number) for number in range(len(engine.stages))]
+    if not all(lies_within(path, plans) for path in (place / RECORD, *paths)):
+        _log.warning("the TensorRT plans in %s are links that lead out of it: not used", place)
+        return engine
     stages = tuple(
-        replace(stage, tensorrt=plan_path(place, number))
-        for number, stage in enumerate(engine.stages)
+        replace(stage, tensorrt=path) for stage, path in zip(engine.stages, paths, strict=True)
     )
     return replace(engine, stages=stages, build=build_of(record.build))
 

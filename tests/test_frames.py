@@ -554,3 +554,12 @@ def test_a_wav_of_very_many_chunks_is_too_large() -> None:
     payload = b"RIFF" + struct.pack("<I", 80_004) + b"WAVE" + b"junk\0\0\0\0" * 10_000
 
     assert code_of(payload, spec=SOUND, kind=Kind.AUDIO) is Code.TOO_LARGE
+
+
+def test_every_value_of_a_16_bit_image_comes_to_the_nearest_of_8_bits() -> None:
+    values = np.arange(65_536, dtype=np.uint16).reshape(256, 256)
+    spec = InputSpec(shape=(1, 256, 256), dtype="uint8")
+
+    tensor = decode(image_file(Image.fromarray(values), "PNG"), None, spec, Kind.IMAGE)
+
+    np.testing.assert_array_equal(tensor[0, 0], np.round(values / 257.0).astype(np.uint8))

@@ -43,7 +43,11 @@ def test_the_same_seed_gives_the_same_inputs() -> None:
     assert inputs(1) != inputs(2)
 
 
-@pytest.mark.parametrize("file", TARGETS["frames"].files(), ids=lambda file: str(file.name))
+WHOLE = [file for file in TARGETS["frames"].files() if file.suffix]
+"""Those with a name of their own; the others were broken by fuzzing."""
+
+
+@pytest.mark.parametrize("file", WHOLE, ids=lambda file: str(file.name))
 def test_a_file_taken_to_pieces_and_put_together_is_the_same(file: Path) -> None:
     data = file.read_bytes()
 

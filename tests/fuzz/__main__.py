@@ -31,6 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         count = getattr(options, name)
         if count:
             outcome = run_apart(name, count=count, seed=options.seed)
+            print(f"{name}: {len(outcome.finds)} finds", file=sys.stderr, flush=True)
             table.add_row(*_row(outcome))
             _keep(outcome, options.seed)
             finds += len(outcome.finds)

@@ -273,6 +273,22 @@ def test_plans_of_other_onnx_files_are_not_taken(
 
 
 @pytest.mark.usefixtures("board")
+@pytest.mark.parametrize("name", [RECORD, "stage1.plan"])
+def test_plans_that_are_links_out_of_their_folder_are_not_taken(
+    folder: Path, tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    plans = tmp_path / "plans"
+    compiled(folder, Order(plans=plans))
+    (plans / folder.name / name).rename(tmp_path / "elsewhere")
+    (plans / folder.name / name).symlink_to(tmp_path / "elsewhere")
+
+    engine = with_plans(manifest.load(folder), plans)
+
+    assert engine.build is None
+    assert "links that lead out" in caplog.text
+
+
+@pytest.mark.usefixtures("board")
 def test_plans_of_which_cannot_be_read_what_they_are_are_built_anew(
     folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
