@@ -100,7 +100,7 @@ class Gateway:
     def _new_client(self, broker: BrokerAddress) -> mqtt.Client:
         client = new_client(
             broker,
-            client_id=f"delen-{self._appliance}",
+            client_id=broker.client_id(f"delen-{self._appliance}"),
             manual_ack=True,
             max_packet_bytes=self._max_received_bytes,
         )
