@@ -229,11 +229,20 @@ def read_settings(**overrides: object) -> Settings:
         ]
         raise SettingsError("\n".join(lines)) from error
     except yaml.YAMLError as error:
-        raise SettingsError(f"{FILE} is no YAML: {error}") from error
+        raise SettingsError(f"{FILE} is no YAML{_place(error)}") from error
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{FILE} cannot be read: {error}") from error
     except (AttributeError, TypeError, ValueError) as error:  # what pydantic makes of the rest
         raise SettingsError(f"{FILE} must hold a setting a line, as `mqtt_host: broker`") from error
+
+
+def _place(error: yaml.YAMLError) -> str:
+    """Where, without what stands there: it may be a password, such as one that starts with `*`."""
+    mark = getattr(error, "problem_mark", None)
+    if mark is None:
+        return ""
+    hint = "put a value with special characters into quotes"
+    return f" in line {mark.line + 1}, column {mark.column + 1}: {hint}"
 
 
 def unknown_variables() -> list[str]:
