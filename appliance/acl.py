@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from appliance.roster import Roster, Sensor, Viewer
+from appliance.roster import HOME_ASSISTANT, Roster, Sensor, Viewer
 from appliance.topics import Topics
 
 APPLIANCE, FLEET, VIEWER = "appliance", "fleet", "viewer"
@@ -33,8 +33,11 @@ class User:
 
 def users(roster: Roster, topics: Topics) -> list[User]:
     """Everybody who may connect, by role and in the roster's order."""
-    found = [_appliance(topics, APPLIANCE, ANY), _fleet_manager(topics, FLEET)]
-    found += [_appliance(topics, f"{APPLIANCE}/{id_}", id_) for id_ in roster.appliances]
+    discovery = roster.home_assistant
+    found = [_appliance(topics, APPLIANCE, ANY, discovery), _fleet_manager(topics, FLEET)]
+    found += [_appliance(topics, f"{APPLIANCE}/{id_}", id_, discovery) for id_ in roster.appliances]
+    if discovery is not None:
+        found.append(_home_assistant(topics, discovery))
     found += [_fleet_manager(topics, f"{FLEET}/{name}") for name in roster.fleet_managers]
     found += [_viewer(topics, f"{VIEWER}/{name}", who) for name, who in roster.viewers.items()]
     for name in roster.tenants:
@@ -54,7 +57,9 @@ def _section(user: User) -> str:
     return "\n".join([*lines, ""])
 
 
-def _appliance(topics: Topics, name: str, appliance: str) -> User:
+def _appliance(topics: Topics, name: str, appliance: str, discovery: str | None) -> User:
+    announces = (f"{discovery}/device/+/config",) if discovery is not None else ()
+    hears = (f"{discovery}/status",) if discovery is not None else ()
     return User(
         name=name,
         role="appliance",
@@ -62,6 +67,7 @@ def _appliance(topics: Topics, name: str, appliance: str) -> User:
             topics.every_request(),
             topics.every_policy_set(),
             topics.appliance_command(appliance),
+            *hears,
         ),
         writes=(
             topics.result(ANY) + BELOW,
@@ -69,7 +75,17 @@ def _appliance(topics: Topics, name: str, appliance: str) -> User:
             topics.telemetry(ANY, appliance),
             topics.appliance_status(appliance),
             topics.appliance_telemetry(appliance),
+            *announces,
         ),
+    )
+
+
+def _home_assistant(topics: Topics, discovery: str) -> User:
+    return User(
+        name=HOME_ASSISTANT,
+        role="home automation",
+        reads=(discovery + BELOW, *_everybodys_state(topics)),
+        writes=(f"{discovery}/status",),
     )
 
 

@@ -26,6 +26,9 @@ from appliance.topics import level_fault, tenant_fault
 MAX_CHARACTERS = 4_194_304
 """Room for some 100,000 tenants."""
 
+HOME_ASSISTANT = "home-assistant"
+"""The user that Home Assistant connects as, where the roster has it."""
+
 _HEADER = "# Who may connect to the broker, and as what. After a change: delen tenant apply\n"
 
 
@@ -119,6 +122,9 @@ class Roster(_Section):
     """Users `appliance/ID`, each of which speaks as the appliance of that id alone."""
     viewers: dict[_Level, Annotated[Viewer, BeforeValidator(_nothing_said)]] = {}
     """Users `viewer/NAME`."""
+    home_assistant: _Level | None = None
+    """The prefix of its discovery topics: with it appliances may announce themselves there, and it
+    may connect as the user `home-assistant`."""
 
     def with_tenant(self, name: str, tenant: Tenant) -> Roster:
         """The same with another tenant, or with a tenant as it is now. Raises BrokerError."""
@@ -141,7 +147,9 @@ class Roster(_Section):
         return _HEADER + yaml.safe_dump(value, allow_unicode=True, sort_keys=False)
 
     @model_validator(mode="after")
-    def _viewers_name_tenants(self) -> Self:
+    def _names_fit(self) -> Self:
+        if self.home_assistant is not None and HOME_ASSISTANT in self.tenants:
+            raise sentence_error(f"{HOME_ASSISTANT} is a user already: no tenant can be called so")
         for name, viewer in self.viewers.items():
             unknown = sorted(set(viewer.results) - set(self.tenants))
             if unknown:

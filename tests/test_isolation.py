@@ -39,6 +39,7 @@ tenants:
 fleet_managers: [night]
 appliances: [box]
 viewers: {wall: , desk: {results: [door]}}
+home_assistant: homeassistant
 """
 END = "the end"
 
@@ -147,6 +148,7 @@ HEARD = {
     "fleet": STATES,
     "fleet/night": STATES,
     "viewer/wall": STATES,
+    "home-assistant": STATES,
     "viewer/desk": ["door/result", "door/result/north", *STATES],
     "appliance": TOLD,
     "appliance/box": TOLD,
@@ -278,6 +280,28 @@ def test_what_a_role_is_not_for_is_refused(guarded: Mosquitto, user: str, topic:
 )
 def test_nothing_outside_the_prefix_is_anybodys(guarded: Mosquitto, topic: str) -> None:
     assert not any(is_taken(guarded, user, topic) for user in ("gate", "fleet", "appliance"))
+
+
+def test_discovery_is_between_appliances_and_home_assistant(guarded: Mosquitto) -> None:
+    device, status = "homeassistant/device/box/config", "homeassistant/status"
+
+    with Ears(guarded, "home-assistant", "homeassistant/#") as ears:
+        taken = {
+            (user, topic): is_taken(guarded, user, topic)
+            for user in ("appliance", "appliance/box", "home-assistant", "gate", "fleet")
+            for topic in (device, status)
+        }
+        with connected(guarded, "home-assistant") as mouth:
+            mouth.publish(status, END.encode())
+
+        assert ears.until_the_end() == [device, device, status]
+    assert [said for said, was_taken in taken.items() if was_taken] == [
+        ("appliance", device),
+        ("appliance/box", device),
+        ("home-assistant", status),
+    ]
+    before = acl(users(parse_roster("tenants: {}"), Topics(PREFIX)))
+    assert "homeassistant" not in before
 
 
 @pytest.mark.parametrize(
