@@ -16,10 +16,10 @@ import pytest
 
 from appliance.acl import acl, users
 from appliance.broker import Mosquitto
-from appliance.client import Client
 from appliance.connection import BrokerAddress
 from appliance.errors import BrokerError, SettingsError
 from appliance.roster import parse_roster
+from appliance.session import Session
 from appliance.settings import read_settings
 from appliance.topics import Topics
 from tests.appliances import WAIT_S, Watch, address
@@ -144,8 +144,8 @@ def test_no_password_is_in_the_log_in_messages_or_in_what_commands_print(
     assert_no_secret(guarded.log.read_text(), "the broker's log")
 
 
-def as_user(broker: Mosquitto, user: str, password: str | None = None) -> Client:
-    return Client(address(broker, username=user, password=password or PASSWORDS[user]))
+def as_user(broker: Mosquitto, user: str, password: str | None = None) -> Session:
+    return Session(address(broker, username=user, password=password or PASSWORDS[user]))
 
 
 def test_a_refused_password_is_in_no_error(
@@ -222,7 +222,7 @@ def test_a_client_key_that_cannot_be_used_is_named_and_not_repeated(tmp_path: Pa
     )
 
     with pytest.raises(BrokerError) as error:
-        Client(broker)
+        Session(broker)
 
     assert_no_secret(str(error.value), "the error")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -25,7 +26,7 @@ from appliance.connection import BrokerAddress
 from appliance.enrolment import Enrolment
 from appliance.errors import BrokerError, InvalidDocument
 from appliance.passwords import read_hashes
-from appliance.roster import Roster, Sensor, Tenant, parse_roster, roster_of
+from appliance.roster import Roster, Sensor, Tenant, Viewer, parse_roster, roster_of
 from appliance.session import Session
 from appliance.topics import RESERVED, Topics, tenant_fault
 from tests.appliances import Watch
@@ -239,6 +240,17 @@ def test_the_shipped_acl_is_that_of_a_roster_without_tenants() -> None:
     shipped = (DEPLOY / "mosquitto" / "acl").read_text()
 
     assert shipped == acl(users(Roster(), TOPICS))
+
+
+def test_the_example_in_the_docs_is_a_tenants_file_with_every_field() -> None:
+    text = (ROOT / "docs" / "operator.md").read_text()
+    (example,) = re.findall(r"```\n(tenants:.*?)```", text, re.DOTALL)
+
+    parse_roster(example)
+
+    for section in (Roster, Tenant, Sensor, Viewer):
+        for field in section.model_fields:
+            assert f"{field}:" in example, field
 
 
 def tenant_command(path: Path, *arguments: str, stdin: bytes | None = None) -> Result:
