@@ -28,8 +28,11 @@ from appliance.errors import BrokerError, InvalidDocument
 from appliance.passwords import read_hashes
 from appliance.roster import Roster, Sensor, Tenant, Viewer, parse_roster, roster_of
 from appliance.session import Session
+from appliance.settings import read_settings
 from appliance.topics import RESERVED, Topics, tenant_fault
-from tests.appliances import Watch
+from tests.appliances import WAIT_S, Watch, serving
+from tests.engines import tiny_engine
+from tests.test_service import npy
 from tests.waiting import wait_until
 
 # What a tenant may be called and a line of the broker's files holds.
@@ -427,6 +430,32 @@ def test_a_certificate_is_who_it_names_whatever_else_its_holder_says(deployed: D
             appliance.publish(f"delen/v1/{tenant}/result", tenant.encode())
 
         assert watch.next()[1] == b"gate"
+
+
+def test_appliance_and_tenant_meet_with_certificates_alone(
+    deployed: Deployed, tmp_path: Path
+) -> None:
+    tiny_engine(tmp_path / "engines" / "tiny")
+    (tmp_path / "gate.yaml").write_text("tenant: gate\nversion: 1\nengine: tiny\n")
+    own = deployed.secrets / "appliance"
+    settings = read_settings(
+        appliance_id="box",
+        mqtt_host="localhost",
+        mqtt_port=deployed.certificates_port,
+        mqtt_tls_ca=own / "ca.crt",
+        mqtt_tls_cert=own / "client.crt",
+        mqtt_tls_key=own / "client.key",
+        engines=tmp_path / "engines",
+        conditions=tmp_path,
+        database=tmp_path / "delen.db",
+        meter="modelled",
+        threads=1,
+    )
+
+    with serving(settings), deployed.certified(deployed.secrets / "clients" / "gate") as gate:
+        reply = gate.infer("gate", npy(), timeout_s=WAIT_S)
+
+    assert reply.status == "ok"
 
 
 def pub_with(deployed: Deployed, *options: str | Path) -> str:
