@@ -8,10 +8,10 @@ from enum import Enum
 
 from appliance.errors import Code, Rejected
 
-APPLIANCES = "appliances"
+RESERVED = "appliances"
 """The level where the appliances' own topics live."""
 
-RESERVED = (APPLIANCES, "appliance", "fleet", "viewer")
+RESERVED_NAMES = (RESERVED, "appliance", "fleet", "viewer")
 """No tenants' names: that level, and the broker's users that are no tenants."""
 
 MAX_LEVEL_BYTES = 128
@@ -63,7 +63,7 @@ def level_fault(name: str) -> str | None:
 
 def tenant_fault(name: str) -> str | None:
     """Why a text cannot be a tenant's name, or None."""
-    if name in RESERVED:
+    if name in RESERVED_NAMES:
         return f"`{name}` is reserved for the appliances and those who manage them"
     return level_fault(name)
 
@@ -90,13 +90,13 @@ class Topics:
         return self._join(tenant, "telemetry", appliance)
 
     def appliance_status(self, appliance: str) -> str:
-        return self._join(APPLIANCES, appliance, "status")
+        return self._join(RESERVED, appliance, "status")
 
     def appliance_telemetry(self, appliance: str) -> str:
-        return self._join(APPLIANCES, appliance, "telemetry")
+        return self._join(RESERVED, appliance, "telemetry")
 
     def appliance_command(self, appliance: str) -> str:
-        return self._join(APPLIANCES, appliance, "command")
+        return self._join(RESERVED, appliance, "command")
 
     def every_request(self) -> str:
         """The filter for all tenants' requests, with a stream or without."""
@@ -111,7 +111,7 @@ class Topics:
         if not topic.startswith(f"{self.prefix}/"):
             return None
         tenant, *rest = topic[len(self.prefix) + 1 :].split("/")
-        if tenant == APPLIANCES:
+        if tenant == RESERVED:
             return _appliance_address(rest)
         if tenant_fault(tenant) is not None:
             return None

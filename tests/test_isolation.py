@@ -22,7 +22,7 @@ from appliance.roster import parse_roster
 from appliance.service import Service
 from appliance.session import Session
 from appliance.settings import Settings
-from appliance.topics import RESERVED, Topics
+from appliance.topics import RESERVED_NAMES, Topics
 from tests.appliances import WAIT_S, Watch, address, client_of, push, serving, settings_for
 from tests.engines import tiny_engine
 from tests.test_service import POLICY, npy
@@ -268,7 +268,7 @@ def test_what_a_role_is_for_is_taken(guarded: Mosquitto, user: str, topic: str) 
         ("gate", "appliances/box/command"),
         ("gate/ops", "appliances/box/command"),
         ("gate/north", "gate/north/request"),
-        *[("gate", f"{name}/request") for name in RESERVED],
+        *[("gate", f"{name}/request") for name in RESERVED_NAMES],
         # A name that looks like its own.
         *[("gate", f"{name}/request") for name in ("gate\u200b", "\u202egate", "GATE")],
         ("gate", "gate /request"),
@@ -472,7 +472,15 @@ def test_a_refused_response_topic_hears_nothing(open_settings: Settings) -> None
 
 
 def test_requests_under_names_that_are_no_tenants_are_passed_by(open_settings: Settings) -> None:
-    names = [*RESERVED, "ga\u200bte", "gate ", "gate\u202e", "a\u2028b", "Tu\u0308r", "x" * 129]
+    names = [
+        *RESERVED_NAMES,
+        "ga\u200bte",
+        "gate ",
+        "gate\u202e",
+        "a\u2028b",
+        "Tu\u0308r",
+        "x" * 129,
+    ]
     with serving(open_settings) as service, client_of(open_settings) as client:
         push(client, POLICY)
         heard = Watch(client, f"{open_settings.topic_prefix}/+/result/#")

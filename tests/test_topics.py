@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from appliance.errors import Code, Rejected
 from appliance.topics import (
     MAX_REPLY_LEVELS,
-    RESERVED,
+    RESERVED_NAMES,
     Address,
     Topics,
     Verb,
@@ -48,8 +48,8 @@ def test_no_other_topic_is_anybodys(text: str) -> None:
 @pytest.mark.parametrize(
     "topic",
     [
-        *(f"delen/v1/{name}/request" for name in RESERVED),
-        *(f"delen/v1/{name}/policy/set" for name in RESERVED),
+        *(f"delen/v1/{name}/request" for name in RESERVED_NAMES),
+        *(f"delen/v1/{name}/policy/set" for name in RESERVED_NAMES),
         "delen/v1/gate/result",
         "delen/v1/gate/request/a/b",
         "delen/v1//request",
@@ -89,7 +89,7 @@ def test_what_cannot_be_a_level_says_why(name: str, said: str) -> None:
     assert said in (level_fault(name) or "")
 
 
-@pytest.mark.parametrize("name", RESERVED)
+@pytest.mark.parametrize("name", RESERVED_NAMES)
 def test_a_reserved_name_is_no_tenants_but_may_be_a_streams(name: str) -> None:
     assert "reserved" in (tenant_fault(name) or "")
     assert level_fault(name) is None
