@@ -120,7 +120,7 @@ def _tls(ca: Path, certificate: Path | None, key: Path | None) -> ssl.SSLContext
     if certificate is not None:
         try:
             # An empty password, since OpenSSL would ask for one at the terminal.
-            context.load_cert_chain(certificate, key, password="")
+            context.load_cert_chain(certificate, key, password="")  # nosec B106
         except (OSError, ssl.SSLError) as error:
             raise BrokerError(
                 f"the certificate {certificate} with the key {key} cannot be used"

@@ -198,7 +198,7 @@ class Settings(BaseSettings):
     def metrics_bearer(self) -> str | None:
         """The token of `/metrics`, from the setting or from the file. Raises SettingsError."""
         token = _secret("metrics_token", self.metrics_token, self.metrics_token_file)
-        if token == "":
+        if token is not None and not token:
             raise SettingsError("DELEN_METRICS_TOKEN (or the file named for it) is empty: set one")
         return token
 

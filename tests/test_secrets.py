@@ -31,11 +31,12 @@ from tests.waiting import wait_until
 TOPICS = Topics("delen/v1")
 PASSWORDS = {name: f"{name}-s3cret-Xk9" for name in ("appliance", "fleet", "gate")}
 WRONG = "wr0ng-s3cret-Qz7"
+TOKEN = "t0ken-s3cret-Jw4"  # noqa: S105 - that is the point
 BOX = "box"
 
 
 def assert_no_secret(text: str, where: str) -> None:
-    for secret in (*PASSWORDS.values(), WRONG):
+    for secret in (*PASSWORDS.values(), WRONG, TOKEN):
         for form in (secret, base64.b64encode(secret.encode()).decode(), secret.encode().hex()):
             assert form not in text, where
 
@@ -64,6 +65,7 @@ def environment(broker: Mosquitto, folder: Path) -> dict[str, str]:
         "METER": "modelled",
         "TELEMETRY_INTERVAL": "100ms",
         "LOG_LEVEL": "debug",
+        "METRICS_TOKEN": TOKEN,
     }
     return {f"DELEN_{name}": value for name, value in values.items()}
 
