@@ -75,6 +75,8 @@ def _appliance(topics: Topics, name: str, appliance: str, discovery: str | None)
             topics.telemetry(ANY, appliance),
             topics.appliance_status(appliance),
             topics.appliance_telemetry(appliance),
+            # For an empty one, which has the broker forget what it retains there.
+            topics.every_request(),
             *announces,
         ),
     )

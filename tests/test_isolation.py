@@ -262,7 +262,6 @@ def test_what_a_role_is_for_is_taken(guarded: Mosquitto, user: str, topic: str) 
         ("appliance/box", "appliances/other/status"),
         ("appliance/box", "gate/policy/state/other"),
         ("appliance/box", "gate/telemetry/other"),
-        ("appliance/box", "gate/request"),
         ("appliance/box", "gate/policy/set"),
         # A command, and what is below a name that a user has and no tenant can.
         ("gate", "appliances/box/command"),
@@ -381,6 +380,40 @@ def test_the_c_clients_get_no_reply_where_the_response_topic_is_not_their_own(
 
         assert door.until_the_end() == []
     assert [reply.code for reply in refusals if isinstance(reply, Rejection)] == [403] * len(named)
+
+
+def retained(broker: Mosquitto) -> list[str]:
+    """The topics of the requests that the broker retains."""
+    found: list[str] = []
+
+    def heard(topic: str, _payload: bytes, is_retained: bool) -> None:  # noqa: FBT001
+        if is_retained:
+            found.append(topic)
+
+    with connected(broker, "appliance") as client:
+        client.watch(f"{PREFIX}/+/request/#", heard)
+        client.watch("barrier", heard)
+    return found
+
+
+def test_a_sensor_does_not_fill_the_broker_with_retained_requests(
+    guarded: Mosquitto, tmp_path: Path
+) -> None:
+    topics = [f"{PREFIX}/gate/request{rest}" for rest in ("", "/1", "/2", "/2/below/that")]
+    for topic in topics:
+        assert is_taken(guarded, "gate/yard", topic, "-r")
+    assert sorted(retained(guarded)) == topics
+
+    with serving_guarded(guarded, tmp_path), Ears(guarded, "gate", f"{PREFIX}/gate/#") as ears:
+        for topic in topics:
+            assert is_taken(guarded, "gate/yard", topic, "-r")
+        refusals = [REPLY.validate_json(ears.next()[1]) for _ in topics[:3]]
+
+        wait_until(lambda: not retained(guarded))
+        with connected(guarded, "appliance") as appliance:
+            appliance.publish(f"{PREFIX}/gate/result", END.encode())
+        assert ears.until_the_end() == []
+    assert [reply.code for reply in refusals if isinstance(reply, Rejection)] == [400] * 3
 
 
 def test_who_guesses_at_the_appliances_client_id_does_not_end_its_session(
