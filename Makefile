@@ -33,7 +33,8 @@ check: .venv/.dev
 	$(BIN)/lint-imports
 	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml appliance
 	$(BIN)/hadolint Dockerfile deploy/mosquitto/Dockerfile
-	$(BIN)/shellcheck deploy/install-packages deploy/make-secrets deploy/mosquitto/run examples/shell/*.sh
+	$(BIN)/shellcheck deploy/install-packages deploy/make-secrets deploy/make-certificate \
+		deploy/mosquitto/run examples/shell/*.sh
 
 contracts: .venv/.dev
 	@sh deploy/install-packages node

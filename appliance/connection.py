@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
 import socket
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,10 @@ from appliance.settings import Settings
 
 _log = logging.getLogger(__name__)
 
+_CLIENT_ID_DIGITS = 16
+_CLIENT_ID_ITERATIONS = 100_000
+"""So that who reads a client id in the broker's log does not find a weak password by it."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BrokerAddress:
@@ -26,8 +31,10 @@ class BrokerAddress:
     host: str
     port: int
     username: str | None = None
-    password: str | None = None
+    password: str | None = field(default=None, repr=False)
     tls_ca: Path | None = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
 
     @classmethod
     def of(cls, settings: Settings) -> BrokerAddress:
@@ -38,10 +45,29 @@ class BrokerAddress:
             username=settings.mqtt_username,
             password=settings.password(),
             tls_ca=settings.mqtt_tls_ca,
+            tls_cert=settings.mqtt_tls_cert,
+            tls_key=settings.mqtt_tls_key,
         )
 
     def __str__(self) -> str:
         return f"{self.host}:{self.port}"
+
+    def client_id(self, name: str) -> str:
+        """The client id of a lasting session: the same after a restart, and nobody else's guess.
+
+        Whoever knows it could take the session over, and have the broker drop what it keeps for
+        it. Raises BrokerError where the key cannot be read.
+        """
+        secret = (self.password or "").encode()
+        if self.tls_key is not None:
+            try:
+                secret += self.tls_key.read_bytes()
+            except OSError as error:
+                raise BrokerError(f"DELEN_MQTT_TLS_KEY cannot be read: {error}") from error
+        if not secret:
+            return name
+        mark = hashlib.pbkdf2_hmac("sha256", secret, name.encode(), _CLIENT_ID_ITERATIONS)
+        return f"{name}-{mark.hex()[:_CLIENT_ID_DIGITS]}"
 
 
 class _Client(mqtt.Client):
@@ -65,7 +91,7 @@ def new_client(
     manual_ack: bool = False,
     max_packet_bytes: float = math.inf,
 ) -> mqtt.Client:
-    """An MQTT 5 client, not connected yet. Raises BrokerError where the CA cannot be read.
+    """An MQTT 5 client, not connected yet. Raises BrokerError where a certificate is no good.
 
     A broker that sends a larger packet than allowed loses the connection.
     """
@@ -79,18 +105,28 @@ def new_client(
     if broker.username is not None:
         client.username_pw_set(broker.username, broker.password)
     if broker.tls_ca is not None:
-        client.tls_set_context(_tls(broker.tls_ca))
+        client.tls_set_context(_tls(broker.tls_ca, broker.tls_cert, broker.tls_key))
     client.on_socket_open = _disable_nagle
     return client
 
 
-def _tls(ca: Path) -> ssl.SSLContext:
+def _tls(ca: Path, certificate: Path | None, key: Path | None) -> ssl.SSLContext:
     try:
-        return ssl.create_default_context(cafile=str(ca))
+        context = ssl.create_default_context(cafile=str(ca))
     except (OSError, ssl.SSLError) as error:
         raise BrokerError(
             f"the broker's CA {ca} cannot be read (DELEN_MQTT_TLS_CA): {error}"
         ) from error
+    if certificate is not None:
+        try:
+            # An empty password, since OpenSSL would ask for one at the terminal.
+            context.load_cert_chain(certificate, key, password="")  # nosec B106
+        except (OSError, ssl.SSLError) as error:
+            raise BrokerError(
+                f"the certificate {certificate} with the key {key} cannot be used"
+                f" (DELEN_MQTT_TLS_CERT, DELEN_MQTT_TLS_KEY; the key unencrypted): {error}"
+            ) from error
+    return context
 
 
 def _disable_nagle(_client: mqtt.Client, _userdata: object, sock: Any) -> None:

@@ -23,7 +23,7 @@ from appliance.document import MAX_CHARACTERS
 from appliance.messages import REPLY, Arrival, CommandPush, PolicyPush, Reply, Request, Status
 from appliance.outgoing import Outgoing
 from appliance.reply_properties import ReplyProperties
-from appliance.topics import Address, Topics, Verb
+from appliance.topics import Topics, Verb
 
 _log = logging.getLogger(__name__)
 
@@ -71,6 +71,7 @@ class Gateway:
         first_retry_s: int = 1,
     ) -> None:
         self._topics = topics
+        self._every_request = topics.every_request()
         self._appliance = appliance
         self._on_request = on_request
         self._on_policy = on_policy
@@ -100,7 +101,7 @@ class Gateway:
     def _new_client(self, broker: BrokerAddress) -> mqtt.Client:
         client = new_client(
             broker,
-            client_id=f"delen-{self._appliance}",
+            client_id=broker.client_id(f"delen-{self._appliance}"),
             manual_ack=True,
             max_packet_bytes=self._max_received_bytes,
         )
@@ -264,7 +265,7 @@ class Gateway:
         kept = SubscribeOptions(qos=1, retainAsPublished=True, retainHandling=0)
         client.subscribe(
             [
-                (self._topics.every_request(), live),
+                (self._every_request, live),
                 (self._topics.every_policy_set(), kept),
                 (self._topics.appliance_command(self._appliance), live),
             ]
@@ -344,9 +345,12 @@ class Gateway:
             self.settled(delivery)
 
     def _hand_over(self, message: mqtt.MQTTMessage, received_s: float, delivery: int) -> None:
-        address = self._address(message)
+        topic = _topic_of(message)
+        address = self._topics.parse(topic)
+        is_cleared = message.retain and self._clear_retained(topic, message)
         if address is None:
             _log.debug("passed by: %d bytes on a topic that is no tenant's", len(message.payload))
+        if address is None or is_cleared:
             self.settled(delivery)
         elif address.verb is Verb.REQUEST:
             reception = Reception(
@@ -369,11 +373,24 @@ class Gateway:
         else:
             self.settled(delivery)
 
-    def _address(self, message: mqtt.MQTTMessage) -> Address | None:
-        try:
-            return self._topics.parse(message.topic)
-        except UnicodeDecodeError:
-            return None
+    def _clear_retained(self, topic: str, message: mqtt.MQTTMessage) -> bool:
+        """Has the broker forget a request that it retains; whether it was told so already.
+
+        A sensor could fill the broker's memory with one on every stream that it can think of.
+        """
+        if not mqtt.topic_matches_sub(self._every_request, topic):
+            return False
+        if message.payload:
+            self._publish(topic, b"", qos=0, retain=True)
+        return not message.payload
+
+
+def _topic_of(message: mqtt.MQTTMessage) -> str:
+    """Where it was published; empty, which is nobody's, where that is no text."""
+    try:
+        return message.topic
+    except UnicodeDecodeError:
+        return ""
 
 
 def _bounded(document: bytes | bytearray) -> bytes:

@@ -26,7 +26,7 @@ from appliance.document import Document, parse_document
 from appliance.errors import Fault, Faulty, InvalidDocument, KeyPath
 from appliance.fields import DEFINITION, quantity, sentence_error, written_as
 from appliance.quantities import Dimension
-from appliance.topics import level_fault
+from appliance.topics import tenant_fault
 
 MAX_CHARACTERS = 65_536
 """How long a policy may be. Longer documents keep the frames of all tenants waiting."""
@@ -87,7 +87,7 @@ def _carrying(faults: Sequence[Fault]) -> PydanticCustomError:
 
 
 def _tenant_name(name: str) -> str:
-    fault = level_fault(name)
+    fault = tenant_fault(name)
     if fault is not None:
         raise sentence_error(f"no tenant's name: {fault}")
     return name

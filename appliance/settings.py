@@ -17,6 +17,7 @@ from pydantic import (
     SecretStr,
     ValidationError,
     WithJsonSchema,
+    model_validator,
 )
 from pydantic_settings import (
     BaseSettings,
@@ -24,6 +25,7 @@ from pydantic_settings import (
     SettingsConfigDict,
     YamlConfigSettingsSource,
 )
+from typing_extensions import Self
 
 from appliance.device_budget import DeviceBudget, parse_device_budget
 from appliance.errors import SettingsError
@@ -103,6 +105,10 @@ class Settings(BaseSettings):
     """A file whose content is the password, as Docker secrets are."""
     mqtt_tls_ca: Path | None = None
     """The certificate authority of the broker; where it is set, the connection is TLS."""
+    mqtt_tls_cert: Path | None = None
+    """A client certificate, with the chain where there is one; it takes `mqtt_tls_ca` as well."""
+    mqtt_tls_key: Path | None = None
+    """Its key, unencrypted."""
     topic_prefix: Annotated[str, AfterValidator(_prefix)] = "delen/v1"
     cloudevents: bool = False
     """Whether replies carry the attributes of CloudEvents as MQTT 5 user properties."""
@@ -173,6 +179,14 @@ class Settings(BaseSettings):
     """The discovery prefix that is set there."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
+    @model_validator(mode="after")
+    def _certificates_are_whole(self) -> Self:
+        if (self.mqtt_tls_cert is None) != (self.mqtt_tls_key is None):
+            raise sentence_error("DELEN_MQTT_TLS_CERT and DELEN_MQTT_TLS_KEY are set together")
+        if self.mqtt_tls_cert is not None and self.mqtt_tls_ca is None:
+            raise sentence_error("DELEN_MQTT_TLS_CERT needs the broker's CA: set DELEN_MQTT_TLS_CA")
+        return self
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -220,14 +234,26 @@ def read_settings(**overrides: object) -> Settings:
     try:
         return Settings(**overrides)  # type: ignore[arg-type]
     except ValidationError as error:
-        lines = [_line(str(part["loc"][0]), part["msg"], part["type"]) for part in error.errors()]
+        lines = [
+            _line(str(part["loc"][0]), part["msg"], part["type"]) if part["loc"] else part["msg"]
+            for part in error.errors()
+        ]
         raise SettingsError("\n".join(lines)) from error
     except yaml.YAMLError as error:
-        raise SettingsError(f"{FILE} is no YAML: {error}") from error
+        raise SettingsError(f"{FILE} is no YAML{_place(error)}") from error
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{FILE} cannot be read: {error}") from error
     except (AttributeError, TypeError, ValueError) as error:  # what pydantic makes of the rest
         raise SettingsError(f"{FILE} must hold a setting a line, as `mqtt_host: broker`") from error
+
+
+def _place(error: yaml.YAMLError) -> str:
+    """Where, without what stands there: it may be a password, such as one that starts with `*`."""
+    mark = getattr(error, "problem_mark", None)
+    if mark is None:
+        return ""
+    hint = "put a value with special characters into quotes"
+    return f" in line {mark.line + 1}, column {mark.column + 1}: {hint}"
 
 
 def unknown_variables() -> list[str]:

@@ -9,9 +9,16 @@ from enum import Enum
 from appliance.errors import Code, Rejected
 
 RESERVED = "appliances"
-"""The level where the appliances' own topics live, and so no tenant's name."""
+"""The level where the appliances' own topics live."""
+
+RESERVED_NAMES = (RESERVED, "appliance", "fleet", "viewer")
+"""No tenants' names: that level, and the broker's users that are no tenants."""
 
 MAX_LEVEL_BYTES = 128
+
+MAX_REPLY_LEVELS = 8
+"""How deep below its results a tenant may be replied to. Mosquitto ends the connection of whoever
+publishes on more than 200 levels, which is what a Response Topic could have the appliance do."""
 
 
 class Verb(Enum):
@@ -33,11 +40,9 @@ class Address:
 
 
 def level_fault(name: str) -> str | None:
-    """Why a text cannot be one level of a topic (a tenant, a stream, an appliance), or None."""
+    """Why a text cannot be one level of a topic (a stream, an appliance), or None."""
     if not name:
         return "it is empty"
-    if name == RESERVED:
-        return f"`{RESERVED}` is reserved for the appliances' own topics"
     if len(name.encode(errors="replace")) > MAX_LEVEL_BYTES:
         return f"it is longer than {MAX_LEVEL_BYTES} bytes"
     if name.startswith("$"):
@@ -45,10 +50,22 @@ def level_fault(name: str) -> str | None:
     for character in name:
         if character in "/+#":
             return f"`{character}` has a meaning in topics"
-        # Control and format characters, surrogates and private use: not seen, so easily mistaken.
-        if unicodedata.category(character).startswith("C"):
+        # Control and format characters, line ends, blanks but the plain one, surrogates and
+        # private use: not seen, so easily mistaken.
+        if not character.isprintable():
             return f"it holds the unprintable character U+{ord(character):04X}"
+    if name != name.strip():
+        return "it starts or ends with a blank, which brokers' files do not keep"
+    if not unicodedata.is_normalized("NFC", name):
+        return "it is written in another form than NFC, and looks like a name that is"
     return None
+
+
+def tenant_fault(name: str) -> str | None:
+    """Why a text cannot be a tenant's name, or None."""
+    if name in RESERVED_NAMES:
+        return f"`{name}` is reserved for the appliances and those who manage them"
+    return level_fault(name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +113,7 @@ class Topics:
         tenant, *rest = topic[len(self.prefix) + 1 :].split("/")
         if tenant == RESERVED:
             return _appliance_address(rest)
-        if level_fault(tenant) is not None:
+        if tenant_fault(tenant) is not None:
             return None
         match rest:
             case ["request"]:
@@ -120,11 +137,12 @@ class Topics:
             return self.result(tenant, stream)
         if response_topic == own:
             return own
-        levels = response_topic.removeprefix(f"{own}/").split("/")
+        levels = response_topic.removeprefix(f"{own}/").split("/", MAX_REPLY_LEVELS - 1)
         if not response_topic.startswith(f"{own}/") or any(map(level_fault, levels)):
             raise Rejected(
                 Code.FOREIGN_RESPONSE_TOPIC,
-                f"a Response Topic must be {own} or below it, without wildcards",
+                f"a Response Topic must be {own} or at most {MAX_REPLY_LEVELS} levels below it,"
+                " without wildcards",
             )
         return response_topic
 

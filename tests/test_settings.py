@@ -104,3 +104,21 @@ def test_a_variable_that_names_no_setting_is_warned_about(
     assert unknown_variables() == [
         "DELEN_MQTT_HOTS is no setting and has no effect; did you mean DELEN_MQTT_HOST?"
     ]
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (("CA", "CERT"), "are set together"),
+        (("CA", "KEY"), "are set together"),
+        (("CERT", "KEY"), "set DELEN_MQTT_TLS_CA"),
+    ],
+)
+def test_half_of_a_client_certificate_is_refused(
+    names: tuple[str, ...], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in names:
+        monkeypatch.setenv(f"DELEN_MQTT_TLS_{name}", "file")
+
+    with pytest.raises(SettingsError, match=said):
+        read_settings()

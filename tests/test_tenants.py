@@ -1,133 +1,57 @@
-"""Who may connect, and what the broker lets them say and hear: with a real Mosquitto."""
+"""Who may connect: the tenants file, passwords and certificates, with a real Mosquitto."""
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
 import signal
 import socket
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner, Result
 
-from appliance import passwords
-from appliance.broker import Mosquitto
+from appliance.acl import acl, users
+from appliance.cli.main import app
 from appliance.connection import BrokerAddress
-from appliance.errors import BrokerError
+from appliance.enrolment import Enrolment
+from appliance.errors import BrokerError, InvalidDocument
+from appliance.passwords import read_hashes
+from appliance.roster import Roster, Sensor, Tenant, Viewer, parse_roster, roster_of
 from appliance.session import Session
-from tests.appliances import Watch, address
-from tests.conftest import StartBroker
+from appliance.settings import read_settings
+from appliance.topics import RESERVED_NAMES, Topics, tenant_fault
+from tests.appliances import WAIT_S, Watch, serving
+from tests.engines import tiny_engine
+from tests.test_service import npy
 from tests.waiting import wait_until
+
+# What a tenant may be called and a line of the broker's files holds.
+names = st.text(
+    st.characters(exclude_categories=["C"], exclude_characters="/+#:"), min_size=1, max_size=20
+).filter(lambda name: tenant_fault(name) is None)
 
 ROOT = Path(__file__).parent.parent
 DEPLOY = ROOT / "deploy"
-USERS = {"appliance": "a", "fleet": "f", "gate": "g", "door": "d"}
 OWNER = f"{os.getuid()}:{os.getgid()}"
+TOPICS = Topics("delen/v1")
 
 
-@pytest.fixture
-def guarded(start_broker: StartBroker) -> Mosquitto:
-    """A broker with the ACL that is shipped."""
-    return start_broker(users=USERS, acl=(DEPLOY / "mosquitto" / "acl").read_text())
+def enrolment(path: Path) -> Enrolment:
+    return Enrolment(path, TOPICS)
 
 
-def client(broker: Mosquitto, user: str, password: str | None = None) -> Session:
-    return Session(address(broker, username=user, password=password or USERS[user]))
-
-
-def hears(broker: Mosquitto, listener: str, speaker: str, topic: str) -> bool:
-    """Whether what one user publishes on a topic reaches another who subscribed to all topics."""
-    with client(broker, listener) as ears, client(broker, speaker) as mouth:
-        # What is surely heard comes after it, so that silence needs no waiting.
-        watch = Watch(ears, "delen/v1/#")
-        with suppress(BrokerError):  # the broker says so where it takes none from this one
-            mouth.publish(topic, b"said")
-        with client(broker, "appliance") as appliance:
-            appliance.publish(f"delen/v1/{listener}/telemetry/end", b"end")
-        return watch.next()[1] == b"said"
-
-
-ALLOWED = [
-    ("gate", "appliance", "delen/v1/gate/request"),
-    ("gate", "appliance", "delen/v1/gate/request/north"),
-    ("appliance", "gate", "delen/v1/gate/result/north"),
-    ("appliance", "gate", "delen/v1/gate/policy/state/box"),
-    ("appliance", "gate", "delen/v1/gate/telemetry/box"),
-    ("fleet", "appliance", "delen/v1/gate/policy/set"),
-    ("fleet", "appliance", "delen/v1/appliances/box/command"),
-    ("appliance", "fleet", "delen/v1/gate/policy/state/box"),
-    ("appliance", "fleet", "delen/v1/appliances/box/status"),
-    ("appliance", "fleet", "delen/v1/appliances/box/telemetry"),
-]
-
-FORBIDDEN = [
-    ("gate", "appliance", "delen/v1/door/request"),
-    ("gate", "appliance", "delen/v1/gate/policy/set"),
-    ("gate", "appliance", "delen/v1/appliances/box/command"),
-    ("gate", "fleet", "delen/v1/appliances/box/status"),
-    ("gate", "fleet", "delen/v1/gate/policy/state/box"),
-    ("appliance", "gate", "delen/v1/door/result"),
-    ("appliance", "gate", "delen/v1/door/policy/state/box"),
-    ("appliance", "gate", "delen/v1/appliances/box/telemetry"),
-    ("appliance", "fleet", "delen/v1/gate/result"),
-    ("gate", "fleet", "delen/v1/gate/request"),
-    ("door", "gate", "delen/v1/gate/result"),
-    ("door", "gate", "delen/v1/gate/request"),
-    ("fleet", "gate", "delen/v1/gate/result"),
-    ("fleet", "appliance", "delen/v1/gate/request"),
-]
-
-
-@pytest.mark.parametrize(("speaker", "listener", "topic"), ALLOWED)
-def test_what_each_has_to_say_is_heard(
-    guarded: Mosquitto, speaker: str, listener: str, topic: str
-) -> None:
-    assert hears(guarded, listener, speaker, topic)
-
-
-@pytest.mark.parametrize(("speaker", "listener", "topic"), FORBIDDEN)
-def test_what_nobody_should_say_or_hear_is_not(
-    guarded: Mosquitto, speaker: str, listener: str, topic: str
-) -> None:
-    assert not hears(guarded, listener, speaker, topic)
-
-
-def reload(broker: Mosquitto) -> None:
-    assert broker.pid is not None
-    os.kill(broker.pid, signal.SIGHUP)
-
-
-def can_connect(broker: Mosquitto, user: str, password: str) -> bool:
-    try:
-        with client(broker, user, password):
-            return True
-    except BrokerError:
-        return False
-
-
-def test_an_added_tenant_connects_and_a_removed_one_does_not_while_others_stay_connected(
-    guarded: Mosquitto,
-) -> None:
-    path = guarded.log.parent / "passwords"
-
-    with client(guarded, "gate") as gate:
-        watch = Watch(gate, "delen/v1/gate/result")
-        password = passwords.add_tenant(path, "dock")
-        reload(guarded)
-        wait_until(lambda: can_connect(guarded, "dock", password))
-        passwords.remove_tenant(path, "dock")
-        reload(guarded)
-        wait_until(lambda: not can_connect(guarded, "dock", password))
-        with client(guarded, "appliance") as appliance:
-            appliance.publish("delen/v1/gate/result", b"still here")
-
-        assert watch.next()[1] == b"still here"
-        assert guarded.log.read_text().count("as delen-client") >= 3
-    assert passwords.tenants(path) == ["door", "gate"]
+def tenants(path: Path) -> list[str]:
+    return sorted(enrolment(path).roster().tenants)
 
 
 @pytest.fixture
@@ -140,45 +64,216 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_a_password_is_kept_as_a_hash_that_only_its_owner_reads(path: Path) -> None:
-    password = passwords.add_tenant(path, "gate")
+    password = enrolment(path).add("gate", Tenant()).passwords["gate"]
 
     assert password not in path.read_text()
-    assert path.stat().st_mode & 0o777 == 0o600
+    for file in path.parent.iterdir():
+        assert file.stat().st_mode & 0o777 == 0o600
 
 
 def test_many_tenants_added_at_a_time_are_all_there(path: Path) -> None:
     names = [f"tenant-{number:02}" for number in range(16)]
 
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda name: passwords.add_tenant(path, name), names))
+        list(pool.map(lambda name: enrolment(path).add(name, Tenant()), names))
 
-    assert passwords.tenants(path) == names
+    assert tenants(path) == names
+    assert set(read_hashes(path)) == {"appliance", "fleet", *names}
 
 
-@pytest.mark.parametrize("name", ["appliance", "fleet", "appliances", "a:b", "a/b", "a+", "#", ""])
+REFUSED = [
+    *RESERVED_NAMES, "a:b", "a/b", "a+", "#", "", "$SYS", "a\nb", "a\x00", "a\u2028fleet",
+    "a\u200b", " gate", "gate\u00a0", "Tu\u0308r", "x" * 129,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
 def test_a_name_that_no_tenant_can_have_is_refused(path: Path, name: str) -> None:
     with pytest.raises(BrokerError, match="can be no tenant"):
-        passwords.add_tenant(path, name)
+        enrolment(path).add(name, Tenant())
 
-    assert passwords.tenants(path) == []
+    assert tenants(path) == []
+    assert set(read_hashes(path)) == {"appliance", "fleet"}
+
+
+@pytest.mark.parametrize("name", ["a:b", "a/b", "+", "", "$SYS", "a\nb", " hall", "x" * 129])
+def test_a_name_that_no_user_can_have_is_refused(path: Path, name: str) -> None:
+    with pytest.raises(BrokerError, match="can be no name"):
+        enrolment(path).add("gate", Tenant.model_construct(applications=(name,)))
 
 
 def test_a_tenant_is_added_once(path: Path) -> None:
-    passwords.add_tenant(path, "gate")
+    enrolment(path).add("gate", Tenant())
 
-    with pytest.raises(BrokerError, match="is a tenant already"):
-        passwords.add_tenant(path, "gate")
+    with pytest.raises(BrokerError, match="is there already"):
+        enrolment(path).add("gate", Tenant())
 
 
-@pytest.mark.parametrize("name", ["gate", "fleet"])
+def test_a_tenant_gets_more_users_and_its_password_stays(path: Path) -> None:
+    enrolment(path).add("gate", Tenant())
+    before = read_hashes(path)
+
+    change = enrolment(path).add("gate", Tenant(sensors={"north": Sensor(stream="n")}))
+
+    assert list(change.passwords) == ["gate/north"]
+    assert read_hashes(path).items() > before.items()
+    with pytest.raises(BrokerError, match="gate/north is there already"):
+        enrolment(path).add("gate", Tenant(applications=("north",)))
+
+
+def test_a_removed_tenant_takes_its_users_along_and_a_removed_user_nobody(path: Path) -> None:
+    enrolment(path).add("gate", Tenant(sensors={"north": Sensor()}, applications=("hall",)))
+    enrolment(path).add("door", Tenant())
+
+    first = enrolment(path).remove("gate/hall")
+    second = enrolment(path).remove("gate")
+
+    assert first.removed == ("gate/hall",)
+    assert second.removed == ("gate", "gate/north")
+    assert tenants(path) == ["door"]
+    assert "gate" not in (path.parent / "acl").read_text()
+
+
+@pytest.mark.parametrize("name", ["gate", "fleet", "door/north"])
 def test_who_is_no_tenant_cannot_be_removed(path: Path, name: str) -> None:
+    enrolment(path).add("door", Tenant())
+
     with pytest.raises(BrokerError, match=f"no tenant {name}"):
-        passwords.remove_tenant(path, name)
+        enrolment(path).remove(name)
+
+
+def test_a_user_can_have_a_new_password(path: Path) -> None:
+    enrolment(path).add("gate", Tenant())
+    before = read_hashes(path)
+
+    change = enrolment(path).renew("gate")
+
+    assert list(change.passwords) == ["gate"]
+    after = read_hashes(path)
+    assert after["gate"] != before["gate"]
+    assert after["fleet"] == before["fleet"]
+
+
+ROSTER = b"""# our own words
+tenants:
+  gate: {sensors: {north: {stream: n}, yard: }, applications: [hall], fleet_managers: [ops]}
+  door: {user: false, sensors: {only: }}
+fleet_managers: [night]
+appliances: [box]
+viewers: {wall: , desk: {results: [gate]}}
+"""
+
+
+def test_a_tenants_file_is_brought_about_once_and_passwords_stay(path: Path) -> None:
+    first = enrolment(path).replace(ROSTER)
+    written = {file: file.stat().st_ino for file in path.parent.iterdir()}
+
+    second = enrolment(path).apply()
+
+    assert set(first.passwords) == {
+        "gate", "gate/north", "gate/yard", "gate/hall", "gate/ops", "door/only", "fleet/night",
+        "appliance/box", "viewer/wall", "viewer/desk",
+    }  # fmt: skip
+    assert not second.passwords
+    assert not second.removed
+    assert {file: file.stat().st_ino for file in path.parent.iterdir()} == written
+    assert (path.parent / "tenants.yaml").read_bytes() == ROSTER
+
+
+def test_who_is_not_in_the_tenants_file_is_out_when_it_is_applied(path: Path) -> None:
+    enrolment(path).replace(ROSTER)
+    before = read_hashes(path)
+
+    change = enrolment(path).replace(b"tenants: {gate: {applications: [hall]}}")
+
+    assert set(change.removed) == set(before) - {"appliance", "fleet", "gate", "gate/hall"}
+    assert read_hashes(path) == {name: before[name] for name in read_hashes(path)}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("tenants: {7: }", "quotes"),
+        ("tenants: {fleet: }", "reserved"),
+        ('tenants: {"a/b": }', "can be no tenant"),
+        ("tenants: {a: {sensors: {b: }, applications: [b]}}", "two roles"),
+        ("tenants: {a: {applications: [b, b]}}", "twice"),
+        ("tenants: {a: {sensor: {}}}", "no field `sensor`"),
+        ("viewers: {wall: {results: [gate]}}", "no tenant"),
+        ("tenants: {a: , a: }", "twice"),
+        ("- a", "dictionary"),
+        ("tenants: &a {b: *a}", "anchors"),
+    ],
+)
+def test_a_wrong_tenants_file_is_refused_at_its_line_and_nothing_changes(
+    path: Path, text: str, said: str
+) -> None:
+    enrolment(path).replace(ROSTER)
+    before = {file: file.read_bytes() for file in path.parent.iterdir()}
+
+    with pytest.raises(InvalidDocument, match=f"line 2: .*{said}"):
+        enrolment(path).replace(f"\n{text}".encode())
+
+    assert {file: file.read_bytes() for file in path.parent.iterdir()} == before
+
+
+@given(st.dictionaries(names, st.lists(names, unique=True, max_size=3), max_size=4))
+def test_a_roster_written_is_the_roster_read(members: dict[str, list[str]]) -> None:
+    roster = roster_of({"tenants": {name: {"applications": of} for name, of in members.items()}})
+
+    assert parse_roster(roster.text()) == roster
+
+
+def test_an_installation_from_before_the_tenants_file_keeps_its_tenants(path: Path) -> None:
+    path.write_text(path.read_text() + "gate:$7$101$x$y\n")
+
+    enrolment(path).add("door", Tenant())
+
+    assert tenants(path) == ["door", "gate"]
+    assert read_hashes(path)["gate"] == "$7$101$x$y"
 
 
 def test_a_missing_password_file_comes_with_what_makes_it(tmp_path: Path) -> None:
-    with pytest.raises(BrokerError, match="deploy/make-secrets"):
-        passwords.add_tenant(tmp_path / "passwords", "gate")
+    for folder in (tmp_path, tmp_path / "missing"):
+        with pytest.raises(BrokerError, match="deploy/make-secrets"):
+            enrolment(folder / "passwords").add("gate", Tenant())
+
+
+def test_the_shipped_acl_is_that_of_a_roster_without_tenants() -> None:
+    shipped = (DEPLOY / "mosquitto" / "acl").read_text()
+
+    assert shipped == acl(users(Roster(), TOPICS))
+
+
+def test_the_example_in_the_docs_is_a_tenants_file_with_every_field() -> None:
+    text = (ROOT / "docs" / "operator.md").read_text()
+    (example,) = re.findall(r"```\n(tenants:.*?)```", text, re.DOTALL)
+
+    parse_roster(example)
+
+    for section in (Roster, Tenant, Sensor, Viewer):
+        for field in section.model_fields:
+            assert f"{field}:" in example, field
+
+
+def tenant_command(path: Path, *arguments: str, stdin: bytes | None = None) -> Result:
+    environment = {"DELEN_PASSWORDS": str(path)}
+    return CliRunner().invoke(app, ["tenant", *arguments], env=environment, input=stdin)
+
+
+def test_the_command_prints_a_password_alone_or_a_line_a_user(path: Path) -> None:
+    alone = tenant_command(path, "add", "gate")
+    more = tenant_command(path, "add", "gate", "--sensor", "north=n", "--application", "hall")
+    as_json = tenant_command(path, "add", "door", "--fleet-manager", "ops", "--json")
+    applied = tenant_command(path, "apply", "-", stdin=b"tenants: {gate: }")
+    listed = tenant_command(path, "list", "--users")
+
+    assert len(alone.stdout.split()) == 1
+    assert [line.split("\t")[0] for line in more.stdout.splitlines()] == ["gate/north", "gate/hall"]
+    assert set(json.loads(as_json.stdout)) == {"door", "door/ops"}
+    assert applied.stdout == ""
+    assert "gate/hall is out." in applied.stderr
+    assert listed.stdout.splitlines()[-1] == "gate\ttenant"
 
 
 @pytest.fixture
@@ -188,25 +283,89 @@ def secrets(tmp_path: Path) -> Path:
 
 
 def make_secrets(folder: Path) -> None:
-    subprocess.run(
-        [DEPLOY / "make-secrets", folder, "gate", "door"],
-        check=True,
-        capture_output=True,
-        env={**os.environ, "BROKER_USER": OWNER, "APPLIANCE_USER": OWNER},
-    )
+    run("make-secrets", folder, "gate", "door")
 
 
-@pytest.fixture
-def deployed(secrets: Path, tmp_path: Path) -> Iterator[int]:
-    """The port of a broker with the configuration that is shipped."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
+def run(script: str, *arguments: str | Path) -> None:
+    environment = {**os.environ, "BROKER_USER": OWNER, "APPLIANCE_USER": OWNER}
+    subprocess.run([DEPLOY / script, *arguments], check=True, capture_output=True, env=environment)
+
+
+def free_ports(count: int) -> list[int]:
+    with ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """A running broker, and the folder that it was made for."""
+
+    secrets: Path
+    port: int
+    certificates_port: int
+    pid: int
+
+    @property
+    def passwords(self) -> Path:
+        return self.secrets / "broker" / "passwords"
+
+    def reload(self) -> None:
+        """What deploy/mosquitto/run does when a file has changed."""
+        os.kill(self.pid, signal.SIGHUP)
+
+    def client(self, user: str, password: str | None = None) -> Session:
+        if password is None:
+            password = (self.secrets / "clients" / f"{user}.password").read_text().strip()
+        return Session(
+            BrokerAddress(
+                host="localhost",
+                port=self.port,
+                username=user,
+                password=password,
+                tls_ca=self.secrets / "clients" / "ca.crt",
+            )
+        )
+
+    def certified(self, certificate: Path, username: str | None = None) -> Session:
+        return Session(
+            BrokerAddress(
+                host="localhost",
+                port=self.certificates_port,
+                username=username,
+                tls_ca=self.secrets / "clients" / "ca.crt",
+                tls_cert=certificate.with_suffix(".crt"),
+                tls_key=certificate.with_suffix(".key"),
+            )
+        )
+
+    def lets_in(self, user: str, password: str) -> bool:
+        try:
+            with self.client(user, password):
+                return True
+        except BrokerError:
+            return False
+
+
+@pytest.fixture(scope="module")
+def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
+    """A broker with the configuration that is shipped, and with certificates of some users."""
+    tmp_path = tmp_path_factory.mktemp("deployed")
+    secrets = tmp_path / "secrets"
+    make_secrets(secrets)
+    for user in ("gate", "door", "appliance"):
+        run("make-certificate", secrets, user)
+    port, certificates_port = free_ports(2)
+    listener = secrets / "broker" / "listeners" / "certificates.conf"
     text = (DEPLOY / "mosquitto" / "mosquitto.conf").read_text()
+    text += listener.read_text()
+    listener.unlink()
     for shipped, here in (
         ("listener 8883", f"user {os.environ.get('USER', 'root')}\nlistener {port} 127.0.0.1"),
+        ("listener 8884", f"listener {certificates_port} 127.0.0.1"),
         ("/etc/delen/broker", str(secrets / "broker")),
-        ("/etc/delen/mosquitto", str(DEPLOY / "mosquitto")),
         ("/var/lib/mosquitto", str(tmp_path)),
     ):
         assert shipped in text
@@ -220,8 +379,8 @@ def deployed(secrets: Path, tmp_path: Path) -> Iterator[int]:
         )
         stack.callback(process.wait)
         stack.callback(process.terminate)
-        wait_until(lambda: answers(port))
-        yield port
+        wait_until(lambda: answers(port) and answers(certificates_port))
+        yield Deployed(secrets, port, certificates_port, process.pid)
 
 
 def answers(port: int) -> bool:
@@ -229,25 +388,155 @@ def answers(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def test_with_what_make_secrets_made_a_tenant_connects_over_tls(
-    secrets: Path, deployed: int
-) -> None:
-    handed_out = secrets / "clients"
-    password = (handed_out / "gate.password").read_text().strip()
+def test_with_what_make_secrets_made_a_tenant_connects_over_tls(deployed: Deployed) -> None:
+    with deployed.client("gate") as gate:
+        gate.publish("delen/v1/gate/request", b"")
 
-    def broker(word: str) -> BrokerAddress:
-        return BrokerAddress(
-            host="localhost",
-            port=deployed,
-            username="gate",
-            password=word,
-            tls_ca=handed_out / "ca.crt",
+    with (
+        pytest.raises(BrokerError, match="refuses the connection"),
+        deployed.client("gate", "guessed"),
+    ):
+        pass
+
+
+def test_an_added_tenant_connects_and_a_removed_one_does_not_while_others_stay_connected(
+    deployed: Deployed,
+) -> None:
+    with deployed.client("gate") as gate, deployed.client("fleet") as fleet:
+        watch = Watch(gate, "delen/v1/gate/policy/state/#")
+        told = Watch(fleet, "delen/v1/#")
+        change = enrolment(deployed.passwords).add("dock", Tenant(fleet_managers=("ops",)))
+        deployed.reload()
+        wait_until(lambda: deployed.lets_in("dock/ops", change.passwords["dock/ops"]))
+        with deployed.client("dock", change.passwords["dock"]) as dock:
+            dock.publish("delen/v1/dock/request", b"")
+        enrolment(deployed.passwords).remove("dock")
+        deployed.reload()
+        wait_until(lambda: not deployed.lets_in("dock", change.passwords["dock"]))
+        secret = (deployed.secrets / "appliance" / "password").read_text().strip()
+        with deployed.client("appliance", secret) as appliance:
+            appliance.publish("delen/v1/gate/policy/state/box", b"still here")
+
+        assert watch.next()[1] == b"still here"
+        assert told.next()[1] == b"still here"
+
+
+def test_a_certificate_is_who_it_names_whatever_else_its_holder_says(deployed: Deployed) -> None:
+    own = deployed.secrets / "clients" / "gate"
+    speaker = deployed.secrets / "appliance" / "client"
+    with deployed.certified(own, username="door") as gate, deployed.certified(speaker) as appliance:
+        watch = Watch(gate, "delen/v1/+/result/#")
+        for tenant in ("door", "gate"):
+            appliance.publish(f"delen/v1/{tenant}/result", tenant.encode())
+
+        assert watch.next()[1] == b"gate"
+
+
+def test_appliance_and_tenant_meet_with_certificates_alone(
+    deployed: Deployed, tmp_path: Path
+) -> None:
+    tiny_engine(tmp_path / "engines" / "tiny")
+    (tmp_path / "gate.yaml").write_text("tenant: gate\nversion: 1\nengine: tiny\n")
+    own = deployed.secrets / "appliance"
+    settings = read_settings(
+        appliance_id="box",
+        mqtt_host="localhost",
+        mqtt_port=deployed.certificates_port,
+        mqtt_tls_ca=own / "ca.crt",
+        mqtt_tls_cert=own / "client.crt",
+        mqtt_tls_key=own / "client.key",
+        engines=tmp_path / "engines",
+        conditions=tmp_path,
+        database=tmp_path / "delen.db",
+        meter="modelled",
+        threads=1,
+    )
+
+    with serving(settings), deployed.certified(deployed.secrets / "clients" / "gate") as gate:
+        reply = gate.infer("gate", npy(), timeout_s=WAIT_S)
+
+    assert reply.status == "ok"
+
+
+def pub_with(deployed: Deployed, *options: str | Path) -> str:
+    """What mosquitto_pub complains of on the port for certificates; empty where it is heard."""
+    command: list[str | Path] = ["mosquitto_pub", "-V", "5", "-q", "1", "-h", "localhost"]
+    command += ["-p", str(deployed.certificates_port), "-m", "x"]
+    command += ["--cafile", deployed.secrets / "clients" / "ca.crt", *options]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=20)
+    return done.stderr
+
+
+def test_only_a_certificate_of_the_brokers_own_authority_is_let_in(
+    deployed: Deployed, tmp_path: Path
+) -> None:
+    make_secrets(tmp_path / "others")
+    run("make-certificate", tmp_path / "others", "gate")
+
+    def complaint(certificate: Path) -> str:
+        return pub_with(
+            deployed,
+            *("-t", "delen/v1/gate/request"),
+            *("--cert", certificate.with_suffix(".crt")),
+            *("--key", certificate.with_suffix(".key")),
         )
 
-    with Session(broker(password)) as gate:
-        gate.publish("delen/v1/gate/request", b"")
-    with pytest.raises(BrokerError, match="refuses the connection"), Session(broker("guessed")):
-        pass
+    password = (deployed.secrets / "clients" / "gate.password").read_text().strip()
+
+    assert complaint(deployed.secrets / "clients" / "gate") == ""
+    assert complaint(tmp_path / "others" / "clients" / "gate") != ""
+    assert complaint(deployed.secrets / "broker" / "server") != ""
+    assert pub_with(deployed, "-t", "delen/v1/gate/request", "-u", "gate", "-P", password) != ""
+
+
+def test_the_certificate_of_a_removed_tenant_is_good_for_nothing(deployed: Deployed) -> None:
+    with deployed.certified(deployed.secrets / "clients" / "door") as door:
+        door.publish("delen/v1/door/request", b"")
+    assert door_is_heard(deployed)
+
+    enrolment(deployed.passwords).remove("door")
+    deployed.reload()
+
+    wait_until(lambda: not door_is_heard(deployed))
+
+
+def door_is_heard(deployed: Deployed) -> bool:
+    door = deployed.secrets / "clients" / "door"
+    files = ("--cert", door.with_suffix(".crt"), "--key", door.with_suffix(".key"))
+    return "Not authorized" not in pub_with(deployed, "-t", "delen/v1/door/request", *files)
+
+
+def test_a_certificate_is_made_only_for_a_user_and_stays_until_it_ends(secrets: Path) -> None:
+    run("make-certificate", secrets, "gate")
+    before = (secrets / "clients" / "gate.crt").read_bytes()
+
+    run("make-certificate", secrets, "gate", "appliance")
+
+    assert (secrets / "clients" / "gate.crt").read_bytes() == before
+    assert (secrets / "appliance" / "client.key").stat().st_mode & 0o077 == 0
+    with pytest.raises(subprocess.CalledProcessError):
+        run("make-certificate", secrets, "nobody")
+
+
+def test_what_make_secrets_made_is_what_the_tenants_file_says(secrets: Path) -> None:
+    path = secrets / "broker" / "passwords"
+    before = {file: file.read_bytes() for file in path.parent.glob("*") if file.is_file()}
+
+    change = enrolment(path).apply()
+
+    assert not change.passwords
+    assert not change.removed
+    assert {file: file.read_bytes() for file in before} == before
+
+
+@pytest.mark.parametrize(
+    "name", [*RESERVED_NAMES, "a/b", "a:b", "a+", "#", "", "Tür", "a b", "a\nb"]
+)
+def test_make_secrets_takes_no_first_tenant_of_an_odd_name(tmp_path: Path, name: str) -> None:
+    with pytest.raises(subprocess.CalledProcessError):
+        run("make-secrets", tmp_path / "new", "gate", name)
+
+    assert not (tmp_path / "new").exists()
 
 
 def test_made_again_the_secrets_stay_as_they_are(secrets: Path) -> None:

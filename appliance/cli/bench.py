@@ -34,7 +34,7 @@ from appliance.policy import Policy, parse_policy
 from appliance.quantities import Dimension, QuantityError, parse_quantity
 from appliance.session import Session
 from appliance.settings import Settings, read_settings
-from appliance.topics import level_fault
+from appliance.topics import tenant_fault
 
 OWN_TENANT = "bench"
 DEFAULT_BOUND_S = 0.1
@@ -209,7 +209,7 @@ def _broker(settings: Settings, engine: Path | None) -> Iterator[BrokerAddress]:
 
 def _wanted(text: str) -> Wanted:
     name, equals, file = text.partition("=")
-    fault = level_fault(name)
+    fault = tenant_fault(name)
     if fault is not None:
         raise typer.BadParameter(f"{name!r} cannot be a tenant: {fault}")
     if not equals:

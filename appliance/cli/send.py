@@ -21,7 +21,7 @@ from appliance.frame_files import SUFFIXES, frames_in
 from appliance.messages import REPLY, Reply, Result
 from appliance.session import Session
 from appliance.settings import read_settings
-from appliance.topics import level_fault
+from appliance.topics import level_fault, tenant_fault
 
 IN_FLIGHT = 8
 """How many frames are on their way at a time: less than a tenant's queue holds by default."""
@@ -39,6 +39,13 @@ def register(app: typer.Typer) -> None:
     app.command()(send)
 
 
+def _tenant(name: str) -> str:
+    fault = tenant_fault(name)
+    if fault is not None:
+        raise typer.BadParameter(f"{name!r} cannot stand in a topic as a tenant: {fault}")
+    return name
+
+
 def _level(name: str | None) -> str | None:
     fault = None if name is None else level_fault(name)
     if fault is not None:
@@ -47,7 +54,7 @@ def _level(name: str | None) -> str | None:
 
 
 def send(  # noqa: PLR0913 - an argument an option
-    tenant: Annotated[str, typer.Argument(callback=_level, help="the tenant's name")],
+    tenant: Annotated[str, typer.Argument(callback=_tenant, help="the tenant's name")],
     paths: Annotated[
         list[Path],
         typer.Argument(exists=True, metavar="PATH", help="files, or folders of frames"),

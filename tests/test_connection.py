@@ -1,0 +1,67 @@
+"""How the broker is reached: client ids of lasting sessions, and certificates that are no good."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from appliance.connection import BrokerAddress, new_client
+from appliance.errors import BrokerError
+
+
+def broker(
+    *, password: str | None = None, cert: Path | None = None, key: Path | None = None
+) -> BrokerAddress:
+    """A broker whose CA is the client's own certificate, which signed itself."""
+    return BrokerAddress(
+        host="h", port=1, password=password, tls_ca=cert, tls_cert=cert, tls_key=key
+    )
+
+
+def certificate(folder: Path, *options: str) -> tuple[Path, Path]:
+    """A certificate and its key, as openssl makes them with these options."""
+    cert, key = folder / "own.crt", folder / "own.key"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+    command += [*options, "-subj", "/CN=gate", "-keyout", str(key), "-out", str(cert)]
+    subprocess.run(command, check=True, capture_output=True)
+    return cert, key
+
+
+def test_a_client_id_is_the_same_after_a_restart_and_another_with_another_secret() -> None:
+    ids = [broker(password=word).client_id("delen-box") for word in ("a", "a", "b")]
+
+    assert ids[0] == ids[1] != ids[2]
+    assert all(id_.startswith("delen-box-") for id_ in ids)
+
+
+def test_a_client_id_follows_from_the_key_where_there_is_no_password(tmp_path: Path) -> None:
+    cert, key = certificate(tmp_path, "-noenc")
+    before = broker(cert=cert, key=key).client_id("delen-box")
+
+    certificate(tmp_path, "-noenc")
+
+    assert broker(cert=cert, key=key).client_id("delen-box") != before
+    with pytest.raises(BrokerError, match="DELEN_MQTT_TLS_KEY"):
+        broker(key=tmp_path / "missing").client_id("delen-box")
+
+
+def test_without_a_secret_a_client_id_is_the_name_alone() -> None:
+    assert broker().client_id("delen-box") == "delen-box"
+
+
+def test_an_encrypted_key_is_refused_rather_than_asked_a_password_for(tmp_path: Path) -> None:
+    cert, key = certificate(tmp_path, "-passout", "pass:secret")
+
+    with pytest.raises(BrokerError, match="unencrypted"):
+        new_client(broker(cert=cert, key=key), client_id="x")
+
+
+def test_a_key_of_another_certificate_is_refused(tmp_path: Path) -> None:
+    cert, _ = certificate(tmp_path, "-noenc")
+    (tmp_path / "other").mkdir()
+    _, key = certificate(tmp_path / "other", "-noenc")
+
+    with pytest.raises(BrokerError, match="DELEN_MQTT_TLS_KEY"):
+        new_client(broker(cert=cert, key=key), client_id="x")
