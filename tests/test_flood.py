@@ -215,7 +215,7 @@ def test_a_broker_that_stands_still_for_a_while_costs_no_answer(
         replies = [client.submit("gate", npy()) for _ in range(requests // 2)]
         with standing_still(broker):
             replies += [client.submit("gate", npy()) for _ in range(requests // 2)]
-            for _ in range(1000):
+            for _ in range(50):
                 service.tell()
         answers = [reply.result(WAIT_S) for reply in replies]
         wait_until(lambda: service.open_deliveries() == 0)
