@@ -100,6 +100,8 @@ def a_snapshot(*, tenant: str = "gate") -> Snapshot:
         open_deliveries=4,
         log_failed=False,
         unlogged=6,
+        unsent=4,
+        frame_bytes=38_400,
         backends={"digits": "onnx"},
         out_of_service=frozenset({"faces"}),
         meter=MeterStatus(name="tegrastats", failure=None, reading=reading),

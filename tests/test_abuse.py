@@ -19,6 +19,7 @@ from tests.conftest import StartBroker
 from tests.raw_mqtt import HostileBroker, packet, publish
 from tests.test_flood import (
     MEGABYTE,
+    PATIENT_POLICY,
     memory_bytes,
     most_memory_bytes,
     raw_client,
@@ -131,7 +132,7 @@ def test_a_broker_that_stands_still_again_and_again_costs_no_answer(
     settings, replies = settings_of(broker, tmp_path), []
     with ApplianceProcess(settings) as appliance, client_of(settings) as client:
         appliance.start()
-        push(client, POLICY)
+        push(client, PATIENT_POLICY)
         while time.monotonic() < ends_s:
             replies += [client.submit("gate", npy()) for _ in range(20)]
             with standing_still(broker):

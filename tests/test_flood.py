@@ -46,6 +46,8 @@ from tests.waiting import wait_until
 
 MEGABYTE = 1_000_000
 
+PATIENT_POLICY = POLICY.replace("version: 1", "version: 2") + "queue: {limit: 1000}"
+
 
 def settings_of(broker: Mosquitto, folder: Path, **overrides: object) -> Settings:
     tiny_engine(folder / "engines" / "tiny")
@@ -209,10 +211,11 @@ def test_a_broker_that_stands_still_for_a_while_costs_no_answer(
     requests = 60
 
     with appliance_of(settings_of(broker, tmp_path)) as (service, client):
+        push(client, PATIENT_POLICY)
         replies = [client.submit("gate", npy()) for _ in range(requests // 2)]
         with standing_still(broker):
             replies += [client.submit("gate", npy()) for _ in range(requests // 2)]
-            for _ in range(1000):
+            for _ in range(50):
                 service.tell()
         answers = [reply.result(WAIT_S) for reply in replies]
         wait_until(lambda: service.open_deliveries() == 0)

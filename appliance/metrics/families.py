@@ -52,6 +52,16 @@ def _appliance(snapshot: Snapshot, health: Health) -> Iterator[Metric]:
         "Replies of QoS 0 that the log had no room for",
         snapshot.unlogged,
     )
+    yield _counter(
+        "delen_unsent_messages",
+        "Replies and readings of QoS 0 that the broker did not take",
+        snapshot.unsent,
+    )
+    yield _gauge(
+        "delen_waiting_frames_bytes",
+        "What the frames that wait take in memory, of DELEN_FRAME_MEMORY",
+        snapshot.frame_bytes,
+    )
     yield _gauge(
         "delen_executor_age_seconds",
         "How old what the executor last said is; over a second, it hangs in a stage",
