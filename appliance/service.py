@@ -231,6 +231,7 @@ class Service:
             shelf=self._shelf,
             store=self._store,
             gateway=self._gateway,
+            memory=memory,
             clock=time.monotonic,
         )
 

@@ -11,6 +11,7 @@ from appliance.agreement import AgreementEstimate
 from appliance.bookkeeper import Bookkeeper
 from appliance.budgets import Balance
 from appliance.energy import IDLE, UNATTRIBUTED, Spent
+from appliance.frame_memory import FrameMemory
 from appliance.gateway import Gateway
 from appliance.loop import ExecutorLoop
 from appliance.metrics.counters import OTHER, Counters, Tally
@@ -64,6 +65,8 @@ class Snapshot:
     open_deliveries: int
     log_failed: bool
     unlogged: int
+    unsent: int
+    frame_bytes: int
     backends: Mapping[str, str]
     """What runs each of the engines that are open."""
     out_of_service: frozenset[str]
@@ -115,6 +118,7 @@ class Survey:
         shelf: EngineShelf,
         store: Store,
         gateway: Gateway,
+        memory: FrameMemory,
         clock: Callable[[], float],
     ) -> None:
         self._appliance = appliance
@@ -127,6 +131,7 @@ class Survey:
         self._shelf = shelf
         self._store = store
         self._gateway = gateway
+        self._memory = memory
         self._clock = clock
         # One takes a snapshot at a time, and the others have it too.
         self._turn = threading.Lock()
@@ -150,6 +155,8 @@ class Survey:
             open_deliveries=self._gateway.open_deliveries(),
             log_failed=self._store.failed is not None,
             unlogged=self._store.turned_away,
+            unsent=self._gateway.unsent,
+            frame_bytes=self._memory.held_bytes,
             backends=self._shelf.backends(),
             out_of_service=frozenset(self._shelf.out_of_service()),
             meter=self._sampler.status(),
