@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from appliance.energy import IDLE, Spent
@@ -113,6 +113,7 @@ STEPS = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(steps=STEPS, limit=st.integers(0, 3))
 def test_no_count_falls_but_with_a_policy_and_there_are_never_more_than_the_limit(
     steps: list[str | list[str]], limit: int
