@@ -77,6 +77,7 @@ def a_snapshot(*, tenant: str = "gate") -> Snapshot:
     tally.requests.update({("digits", "ok"): 8, ("digits", "rejected"): 2})
     tally.exits.update({0: 5, 3: 3})
     tally.rejections.update({429: 2})
+    tally.muted = 1
     tally.unmet.update(("response_time",))
     tally.response_times[3] = 8
     tally.response_times_s = 0.06

@@ -230,7 +230,7 @@ def test_a_label_is_cut_to_what_a_state_holds() -> None:
     assert home.entity("gate on box", "Last answer").state == "š" * 100
 
 
-@settings_of_hypothesis(max_examples=30)
+@settings_of_hypothesis(max_examples=30, deadline=None)
 @given(st.lists(NAMES, unique=True, max_size=8), NAMES)
 def test_every_tenant_is_a_device_of_its_own(tenants: list[str], appliance: str) -> None:
     documents = discovery(appliance).documents(tenants)
@@ -241,6 +241,7 @@ def test_every_tenant_is_a_device_of_its_own(tenants: list[str], appliance: str)
     assert home.documents == documents
 
 
+@settings_of_hypothesis(deadline=None)
 @given(NAMES, NAMES, NAMES, NAMES)
 def test_two_names_never_share_an_identifier(a: str, b: str, c: str, d: str) -> None:
     assert (identifier(a, b) == identifier(c, d)) == ((a, b) == (c, d))

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 from hypothesis import given
+from hypothesis import settings as settings_of_hypothesis
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.metrics_core import Metric
@@ -93,6 +94,7 @@ def test_openmetrics_is_spoken_too() -> None:
     }
 
 
+@settings_of_hypothesis(deadline=None)
 @given(st.text(min_size=1).filter(lambda name: level_fault(name) is None))
 def test_whatever_a_tenant_is_called_its_metrics_can_be_read(tenant: str) -> None:
     registry = CollectorRegistry()

@@ -33,6 +33,8 @@ class Tally:
     exits: Counter[int] = field(default_factory=Counter)
     rejections: Counter[int] = field(default_factory=Counter)
     """By code."""
+    muted: int = 0
+    """Those of the rejections that nobody was sent, since there were too many."""
     unmet: Counter[str] = field(default_factory=Counter)
     """Answers that did not keep a bound, by its name."""
     response_times: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS_S) + 1))
@@ -59,6 +61,7 @@ class Tally:
             requests=self.requests.copy(),
             exits=self.exits.copy(),
             rejections=self.rejections.copy(),
+            muted=self.muted,
             unmet=self.unmet.copy(),
             response_times=self.response_times.copy(),
             response_times_s=self.response_times_s,
@@ -94,6 +97,7 @@ class Counters:
         """Counts rejections that were not sent, but for the one row that tells of them all."""
         with self._lock:
             tally, engine = self._tally_of(muted.tenant)
+            tally.muted += muted.count
             tally.requests[engine, "rejected"] += muted.count - 1
             tally.rejections[muted.code] += muted.count - 1
 

@@ -151,6 +151,11 @@ def _requests(snapshot: Snapshot) -> Iterator[Metric]:
     rejections = CounterMetricFamily(
         "delen_rejections", "Requests that were turned away, by code", labels=("tenant", "code")
     )
+    muted = CounterMetricFamily(
+        "delen_muted_rejections",
+        "Those of the rejections that nobody was sent, since there were too many",
+        labels=("tenant",),
+    )
     unmet = CounterMetricFamily(
         "delen_unmet_bounds", "Answers that did not keep a bound", labels=("tenant", "bound")
     )
@@ -161,9 +166,10 @@ def _requests(snapshot: Snapshot) -> Iterator[Metric]:
             exits.add_metric((tenant, str(exit_)), count)
         for code, count in sorted(tally.rejections.items()):
             rejections.add_metric((tenant, str(code)), count)
+        muted.add_metric((tenant,), tally.muted)
         for bound, count in sorted(tally.unmet.items()):
             unmet.add_metric((tenant, bound), count)
-    yield from (requests, exits, rejections, unmet)
+    yield from (requests, exits, rejections, muted, unmet)
     queue = GaugeMetricFamily(
         "delen_queue_length", "Requests that wait for their first stage", labels=("tenant",)
     )
