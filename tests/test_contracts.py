@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from appliance import manifest
-from appliance.conditions import SYMBOLS, Op, Scope
+from appliance.conditions import DIMENSIONS, SYMBOLS, Op, Scope
 from appliance.contracts.files import files
 from appliance.contracts.schemas import DOCUMENTS, schema_of
 from appliance.document import parse_document
@@ -138,52 +138,64 @@ def _references(node: object) -> list[str]:
     return []
 
 
-# Policies as people may write them, right and wrong.
+# Policies as people may write them: mostly right, so that often enough all of one is.
 
-junk: st.SearchStrategy[object] = (
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=6) | st.just([])
+junk: st.SearchStrategy[object] = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=6), st.just([])
 )
 blank = st.sampled_from(["", " ", "  "])
-number = (
-    st.integers(-5, 5000).map(str)
-    | st.floats(0, 1000).map(lambda value: f"{value:.3f}")
-    | st.sampled_from(["1e3", ".5", "+2.", "1E-2", "0", "0.5"])
-)
 
 
-def amounts(*dimensions: Dimension) -> st.SearchStrategy[object]:
-    named = ["", *(unit for dimension in dimensions for unit in units(dimension))]
-    text = st.builds(lambda *parts: "".join(parts), blank, number, blank, st.sampled_from(named))
-    return text | st.integers(0, 100) | st.floats(0, 1) | junk
+def mostly(right: st.SearchStrategy[Any], wrong: st.SearchStrategy[Any] = junk) -> Any:
+    """What is right, and once in twenty times something else."""
+    return st.integers(0, 19).flatmap(lambda drawn: right if drawn else wrong)
 
 
-anything = amounts(*Dimension)
+def amounts(dimension: Dimension) -> Any:
+    """Quantities as texts and as numbers, in all their spellings."""
+    if dimension is Dimension.COUNT:
+        digits, values = (
+            st.sampled_from(["1", "+2", "3.0", "4e0"]),
+            st.integers(1, 9) | st.just(2.0),
+        )
+    elif dimension is Dimension.RATIO:
+        digits, values = st.sampled_from([".5", "0.25", "1.", "5E-1"]), st.floats(0.01, 1)
+    else:
+        digits = st.sampled_from(["1e3", ".5", "+2.", "1E-2", "17", "0.25"])
+        values = st.integers(1, 100) | st.floats(0.001, 1000)
+    unit = st.sampled_from(["", *units(dimension)])
+    return mostly(values | st.builds("".join, st.tuples(blank, digits, blank, unit, blank)))
 
 
-def conditions(scope: Scope) -> st.SearchStrategy[object]:
-    metric = st.sampled_from(scope.value) | st.sampled_from(["latency", "Confidence"])
-    op = st.sampled_from([*SYMBOLS, "=", "!="])
-    expression = st.builds(
-        lambda *parts: "".join(map(str, parts)), blank, metric, blank, op, blank, anything
-    )
-    named = st.sampled_from([op.value for op in Op]) | st.sampled_from(["LESS", "most", None])
-    seed_form = st.fixed_dictionaries(
-        {"metric": metric | metric.map(str.upper), "op": named},
-        optional={"threshold": anything, "note": junk},
-    )
-    return st.recursive(
-        expression | seed_form | junk,
-        lambda inner: st.dictionaries(
-            st.sampled_from(["all", "any", "not", "and"]),
-            st.lists(inner, max_size=3) | inner,
-            min_size=1,
-            max_size=2,
-        ),
-        max_leaves=4,
-    )
+def comparisons(scope: Scope) -> Any:
+    metric = mostly(st.sampled_from(scope.value), st.sampled_from([*DIMENSIONS, "latency"]))
+    symbol = mostly(st.sampled_from(list(SYMBOLS)), st.sampled_from(["=", "!=", "=>"]))
+    op = mostly(st.sampled_from([op.value for op in Op]), st.sampled_from(["LESS", "most", None]))
+
+    def about(name: str) -> Any:
+        threshold = amounts(DIMENSIONS.get(name, Dimension.NUMBER))
+        parts = st.tuples(blank, st.just(name), blank, symbol, blank, threshold.map(str), blank)
+        written = mostly(st.just(name), st.just(name.upper()))
+        seed_form = {"metric": written, "op": op, "threshold": threshold}
+        return st.builds("".join, parts) | st.fixed_dictionaries(seed_form)
+
+    return metric.flatmap(about)
 
 
-exit_when = conditions(Scope.EXIT) | st.lists(conditions(Scope.EXIT), max_size=3)
+def conditions(scope: Scope) -> Any:
+    def nested(inner: Any) -> Any:
+        several = st.fixed_dictionaries({"all": inner}) | st.fixed_dictionaries({"any": inner})
+        return mostly(
+            st.lists(inner, min_size=1, max_size=3).flatmap(
+                lambda items: st.sampled_from([{"all": items}, {"any": items}, {"not": items[0]}])
+            ),
+            several,
+        )
+
+    return st.recursive(mostly(comparisons(scope)), nested, max_leaves=4)
+
+
+exit_when = conditions(Scope.EXIT) | st.lists(conditions(Scope.EXIT), min_size=1, max_size=3)
 bounds = st.fixed_dictionaries(
     {},
     optional={
@@ -191,49 +203,57 @@ bounds = st.fixed_dictionaries(
         "energy": amounts(Dimension.ENERGY),
         "accuracy": amounts(Dimension.RATIO),
         "agreement": amounts(Dimension.RATIO),
-        "latency": junk,
     },
 )
 mode = st.fixed_dictionaries({}, optional={"bounds": bounds, "exit_when": exit_when})
-OPTIONAL: dict[str, st.SearchStrategy[object]] = {
+rule = st.fixed_dictionaries(
+    {"use": mostly(st.just("saver")), "when": conditions(Scope.TENANT)},
+    optional={"hold": amounts(Dimension.TIME)},
+)
+steerable = st.sampled_from(
+    ["p95_response_time <= 50ms", "queue_length<3", {"all": ["power < 3W", "temperature <= 80C"]}]
+)
+SECTIONS = {
     "bounds": bounds,
     "exit_when": exit_when,
     "modes": st.fixed_dictionaries({"saver": mode}),
-    "adapt": st.lists(
-        st.fixed_dictionaries(
-            {"use": st.just("saver"), "when": conditions(Scope.TENANT)},
-            optional={"hold": amounts(Dimension.TIME)},
-        ),
-        max_size=2,
-    ),
+    "adapt": st.lists(rule, max_size=2),
     "budget": st.fixed_dictionaries(
         {"energy": amounts(Dimension.ENERGY), "per": amounts(Dimension.TIME)},
         optional={
-            "exhausted": st.sampled_from(["degrade", "reject", "stop"]),
-            "pace": st.booleans() | junk,
+            "exhausted": mostly(st.sampled_from(["degrade", "reject"])),
+            "pace": mostly(st.booleans()),
         },
     ),
     "goal": st.fixed_dictionaries(
-        {"maximize": st.just("accuracy"), "subject_to": st.lists(conditions(Scope.TENANT))}
+        {
+            "maximize": mostly(st.just("accuracy")),
+            "subject_to": st.lists(
+                steerable | conditions(Scope.TENANT), min_size=1, max_size=2, unique_by=str
+            ),
+        }
     ),
     "queue": st.fixed_dictionaries(
-        {}, optional={"limit": st.integers(0, 200_000) | junk, "full": st.just("reject") | junk}
+        {},
+        optional={
+            "limit": mostly(st.integers(1, 100_000)),
+            "full": mostly(st.sampled_from(["drop-oldest", "reject"])),
+        },
     ),
-    "priority": st.integers(-200, 200) | junk,
-    "weight": st.floats(-1, 2000) | junk,
-    "color": junk,
+    "priority": mostly(st.integers(-100, 100)),
+    "weight": mostly(st.floats(0.01, 1000) | st.integers(1, 9)),
 }
 
 
 @st.composite
 def policies(draw: st.DrawFn) -> dict[str, object]:
-    """A policy with one or two sections, so that often enough all of it is right."""
-    sections = draw(st.lists(st.sampled_from(sorted(OPTIONAL)), unique=True, max_size=2))
+    sections = draw(st.sets(st.sampled_from(sorted(SECTIONS)), max_size=3))
     return {
-        "tenant": draw(st.just("gate") | st.text(min_size=1, max_size=5)),
-        "version": draw(st.integers(1, 9) | junk),
+        "tenant": draw(mostly(st.text(min_size=1, max_size=5))),
+        "version": draw(mostly(st.integers(1, 9))),
         "engine": "digits",
-        **{section: draw(OPTIONAL[section]) for section in sections},
+        **({"modes": {"saver": {}}} if "adapt" in sections else {}),
+        **{section: draw(SECTIONS[section]) for section in sorted(sections)},
     }
 
 

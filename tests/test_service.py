@@ -35,6 +35,7 @@ from tests.appliances import (
 )
 from tests.conftest import StartBroker
 from tests.engines import tiny_engine
+from tests.waiting import wait_until
 
 POLICY = """
 tenant: gate
@@ -465,6 +466,7 @@ def test_the_broker_holds_back_what_is_over_the_receive_maximum(
         held.wait(WAIT_S)
         replies = [client.submit("gate", npy()) for _ in range(100)]
         client.publish("anything", b"")  # the broker has all that was sent before
+        wait_until(lambda: service.open_deliveries() > 0)
         outstanding = service.open_deliveries()
         stages_may_run.set()
         answers = [answered(reply.result(WAIT_S)) for reply in replies]

@@ -7,7 +7,7 @@ that two constraints exclude each other) is left to the parser.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from itertools import groupby
 from typing import Any
 
@@ -19,6 +19,9 @@ from appliance.topics import MAX_LEVEL_BYTES, RESERVED
 Schema = dict[str, Any]
 
 NUMBER = r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
+
+SAID = "patternErrorMessage"
+"""What VS Code and the YAML language server say in the place of a pattern that is not matched."""
 
 STEERABLE = tuple(sorted(RISING | FALLING))
 STEERABLE_SYMBOLS = ("<", "<=", ">", ">=")
@@ -57,6 +60,7 @@ def _quantity(dimension: Dimension) -> Schema:
                 "type": "string",
                 "maxLength": MAX_CHARACTERS,
                 "pattern": rf"^\s*{_amount(dimension)}\s*$",
+                SAID: f"write a number with a unit, as {example(dimension)}{named}",
             },
         ],
     }
@@ -120,7 +124,7 @@ def _constraint(ref: Callable[[str], str]) -> Schema:
     }
 
 
-def _expression(metrics: tuple[str, ...], symbols: Iterable[str]) -> Schema:
+def _expression(metrics: tuple[str, ...], symbols: Collection[str]) -> Schema:
     # `<=` before `<`, so that the longer one is taken where both would do.
     op = "|".join(sorted(symbols, key=len, reverse=True))
     comparisons = "|".join(
@@ -131,6 +135,8 @@ def _expression(metrics: tuple[str, ...], symbols: Iterable[str]) -> Schema:
         "type": "string",
         "maxLength": MAX_EXPRESSION,
         "pattern": rf"^\s*(?:{comparisons})\s*$",
+        SAID: f"write `metric op threshold`, as `{_example_of(metrics)}`; metrics here:"
+        f" {', '.join(metrics)}; ops: {' '.join(symbols)}",
         "examples": [_example_of(metrics)],
     }
 
