@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-container abuse check bench digits clean fuzz audit test-integration
+.PHONY: demo test test-container abuse check bench digits clean fuzz faults soak audit test-integration
 
 demo: .venv/.demo mosquitto
 	$(BIN)/delen demo $(ARGS)
@@ -39,6 +39,12 @@ audit: .venv/.audit
 
 bench: .venv/.dev mosquitto
 	$(BIN)/python -m benchmarks
+
+# Real processes under a seeded schedule of faults; ARGS="--schedules 200" for the whole.
+faults: .venv/.dev mosquitto
+	@sh deploy/install-packages compiler
+	$(BIN)/python -m pytest tests/faults -m faults
+	$(BIN)/python -m tests.faults $(ARGS)
 
 digits: .venv/.dev
 	$(BIN)/delen train -m digits --dataset digits --out runs/digits -n 14 -b 32 -l 0.004 --optimizer adamw \
