@@ -6,9 +6,9 @@ import sqlite3
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from appliance.errors import DelenError
@@ -35,10 +35,10 @@ class Outcome:
     """What came of a schedule."""
 
     schedule: Schedule
-    requests: int
-    answered: int
-    violations: tuple[str, ...]
-    recoveries_s: dict[Kind, float]
+    requests: int = 0
+    answered: int = 0
+    violations: tuple[str, ...] = ()
+    recoveries_s: Mapping[Kind, float] = field(default_factory=dict)
     skipped: str | None = None
 
 
@@ -46,21 +46,17 @@ def play(schedule: Schedule, *, patience_s: float, keep: Path | None = None) -> 
     """Plays it in a folder of its own, which is kept where `keep` says so."""
     lacking = lacks(schedule)
     if lacking is not None:
-        return Outcome(
-            schedule=schedule,
-            requests=0,
-            answered=0,
-            violations=(),
-            recoveries_s={},
-            skipped=lacking,
-        )
+        return Outcome(schedule=schedule, skipped=lacking)
     with ExitStack() as stack:
         folder = keep
         if folder is None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="faults-")))
         folder.mkdir(parents=True, exist_ok=True)
         disk = stack.enter_context(_disk(folder / "disk", small=Kind.FULL_DISK in schedule.kinds))
-        world = stack.enter_context(_world(schedule, folder, disk))
+        try:
+            world = stack.enter_context(_world(schedule, folder, disk))
+        except TimeoutError as error:
+            return Outcome(schedule=schedule, violations=(str(error),))
         return _play_in(world, schedule, patience_s)
 
 

@@ -31,6 +31,7 @@ APPLIANCE = "box"
 DIGITS = ROOT / "engines" / "digits"
 POLL_S = 0.02
 READY_S = 60.0
+LINES_SHOWN = 3
 
 
 class World:
@@ -135,7 +136,10 @@ class World:
         if not wait_for(
             lambda: everyone <= {(one.tenant, one.version) for one in self.observer.told}, READY_S
         ):
-            raise TimeoutError(f"the policies are not in force; see {self.serving.log}")
+            last = self.serving.log.read_text(errors="replace").splitlines()[-LINES_SHOWN:]
+            raise TimeoutError(
+                "the policies are not in force; the log ends with: " + "; ".join(last)
+            )
 
     def kill_broker(self) -> None:
         """SIGKILL, and what it forgets by that."""
