@@ -46,6 +46,10 @@ faults: .venv/.dev mosquitto
 	$(BIN)/python -m pytest tests/faults -m faults
 	$(BIN)/python -m tests.faults $(ARGS)
 
+# Load with mild faults for long; ARGS="--minutes 30 --png soak.png".
+soak: .venv/.dev mosquitto
+	$(BIN)/python -m tests.faults.soak $(ARGS)
+
 digits: .venv/.dev
 	$(BIN)/delen train -m digits --dataset digits --out runs/digits -n 14 -b 32 -l 0.004 --optimizer adamw \
 		--one-cycle --weights 0.2 0.2 0.1 0.5

@@ -73,10 +73,6 @@ class Observer:
             if isinstance(one.reply, Result) and (one.correlation or b"").startswith(prefix)
         ]
 
-    def forget(self) -> None:
-        """Forgets what was heard, for a load that goes on for long."""
-        self.heard, self.told, self.joules = [], [], []
-
     def _connected(
         self,
         client: mqtt.Client,

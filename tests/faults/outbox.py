@@ -78,13 +78,3 @@ class Outbox(Generic[T]):
                 (item, 1 + (self._connection if last is None else last) - first)
                 for item, first, last in zip(self._items, self._first, self._last, strict=True)
             ]
-
-    def forget(self) -> None:
-        """Forgets all but what is outstanding."""
-        with self._lock:
-            kept = [place for place, item in enumerate(self._items) if item.acknowledged_s is None]
-            new_places = {place: number for number, place in enumerate(kept)}
-            self._items = [self._items[place] for place in kept]
-            self._first = [self._first[place] for place in kept]
-            self._last = [None] * len(kept)
-            self._places = {mid: new_places[place] for mid, place in self._places.items()}

@@ -85,7 +85,7 @@ def _play_in(world: World, schedule: Schedule, patience_s: float) -> Outcome:
             _strike(world, fault, recoveries_s, found, patience_s=patience_s)
             time.sleep(BREATH_S)
     world.load.stop()
-    found += _settle(world, patience_s)
+    found += settle(world, patience_s)
     if not schedule.kinds & MAY_END:
         found += [
             f"the appliance ended by itself with exit code {code}"
@@ -134,7 +134,7 @@ def _recover(
         recoveries_s[kind] = took_s
 
 
-def _settle(world: World, patience_s: float) -> list[str]:
+def settle(world: World, patience_s: float) -> list[str]:
     """Waits until nothing is outstanding, ends the appliance, and gives what is wrong then."""
 
     def is_settled() -> bool:

@@ -101,7 +101,3 @@ class Sensor:
     def sent(self) -> list[Sent]:
         """What was published so far."""
         return [replace(sent, transmissions=times) for sent, times in self._outbox.items()]
-
-    def forget(self) -> None:
-        """Forgets what was sent, for a load that goes on for long."""
-        self._outbox.forget()

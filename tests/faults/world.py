@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 import sqlite3
 import sys
 import time
@@ -84,7 +85,7 @@ class World:
         engines, conditions = self.folder / "engines", self.folder / "conditions"
         conditions.mkdir(parents=True)
         faulty_engine(engines / FAULTY)
-        (engines / "digits").symlink_to(DIGITS)
+        shutil.copytree(DIGITS, engines / "digits", ignore=shutil.ignore_patterns("frames"))
         self.broker = Mosquitto(folder=self.folder / "broker", persistence=True)
         parts.enter_context(self.broker)
         port = self.broker.port
