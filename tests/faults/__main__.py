@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -46,6 +47,8 @@ HEADER = (
 
 def main() -> int:
     arguments = _arguments()
+    # So that whoever ends this ends what it started as well.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     numbers = [arguments.only] if arguments.only is not None else range(arguments.schedules)
     started_s = time.monotonic()
     outcomes = []

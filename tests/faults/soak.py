@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import tempfile
 import time
@@ -212,6 +213,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--png", type=Path, metavar="FILE", default=Path("soak.png"))
     arguments = parser.parse_args()
+    # So that whoever ends this ends what it started as well.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with tempfile.TemporaryDirectory(prefix="soak-") as folder:
         soak = soak_for(arguments.minutes * 60, seed=arguments.seed, folder=Path(folder))
     draw(soak, arguments.png)
