@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from math import fsum
 
 from appliance.energy import IDLE, UNATTRIBUTED
@@ -30,7 +31,8 @@ def violations(history: History) -> list[str]:
 
 def _of_marked_requests(history: History) -> Iterator[str]:
     """Requests with correlation data: each is known by it, in the log and in messages."""
-    rows, heard = _by_mark(history.rows), _by_mark(history.heard)
+    heard = _by_mark(history.heard)
+    rows = _by_mark(_marked_by_what_was_heard(history))
     for sent in history.sent:
         if sent.correlation is None:
             continue
@@ -54,7 +56,10 @@ def _of_unmarked_requests(history: History) -> Iterator[str]:
     for sent in history.sent:
         if sent.correlation is None:
             of_stream[sent.tenant, sent.stream].append(sent)
-    rows = Counter(_place(row.reply) for row in history.rows if row.correlation is None)
+    logged_here = [
+        row.reply for row in _marked_by_what_was_heard(history) if row.correlation is None
+    ]
+    rows = Counter(map(_place, logged_here))
     heard = Counter(_place(one.reply) for one in history.heard if one.correlation is None)
     for (tenant, stream), requests in of_stream.items():
         where = f"the stream {stream} of {tenant}"
@@ -69,9 +74,9 @@ def _of_unmarked_requests(history: History) -> Iterator[str]:
         if heard[tenant, stream] < len(promised):
             yield f"{where}: {len(promised)} were acknowledged, {heard[tenant, stream]} answered"
         tolerated = frozenset[int]().union(*(one.tolerated for one in requests))
-        for row in history.rows:
-            if row.correlation is None and _place(row.reply) == (tenant, stream):
-                yield from _intolerable(where, row.reply, tolerated)
+        for reply in logged_here:
+            if _place(reply) == (tenant, stream):
+                yield from _intolerable(where, reply, tolerated)
 
 
 def _of_messages(history: History) -> Iterator[str]:
@@ -166,6 +171,20 @@ def _by_mark(found: Iterable[Row | Heard]) -> defaultdict[tuple[str, bytes], lis
         if one.correlation is not None:
             by_mark[one.reply.tenant, one.correlation].append(one)
     return by_mark
+
+
+def _marked_by_what_was_heard(history: History) -> list[Row]:
+    """The rows, those of requests that were turned away at the door with their reply's mark.
+
+    What a flood brings is not looked at closely enough to be logged with it.
+    """
+    marks = {(one.reply.tenant, one.reply.id): one.correlation for one in history.heard}
+    return [
+        replace(row, correlation=marks.get((row.reply.tenant, row.reply.id)))
+        if row.correlation is None and isinstance(row.reply, Rejection)
+        else row
+        for row in history.rows
+    ]
 
 
 def _place(reply: Reply) -> tuple[str, str | None]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import errno
 import io
-import os
 import signal
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from pathlib import Path
+from random import Random
 
 import psutil
 from PIL import Image
@@ -26,8 +26,8 @@ PAGE_BYTES = 4096
 HEADER_BYTES = 64
 DAMAGED_PAGES = 4
 CHUNK_BYTES = 64 * 1024
-SPARE_BYTES = 4 * 2**20
-LARGE_FRAMES, LARGE_SIDE = 6, 3000
+SPARE_BYTES = 2**20
+LARGE_FRAMES, LARGE_SIDE = 6, 4000
 STAGE_FAULTS = 3
 """Frames that bring a stage's fault about: as many as take an engine out of service."""
 FAILED_S = 5.0
@@ -135,7 +135,8 @@ def _damaged_header(world: World, fault: Fault) -> Iterator[float | None]:
 @contextmanager
 def _damaged_pages(world: World, fault: Fault) -> Iterator[float | None]:
     pages = max(2, world.database.stat().st_size // PAGE_BYTES)
-    chosen = [1 + int(fault.severity * number * 7) % (pages - 1) for number in range(DAMAGED_PAGES)]
+    most = min(DAMAGED_PAGES, pages - 1)
+    chosen = Random(str(fault.severity)).sample(range(1, pages), most)
     with _damaged(world, fault, [page * PAGE_BYTES for page in chosen]) as struck_s:
         yield struck_s
 
@@ -149,10 +150,11 @@ def _damaged(world: World, fault: Fault, places: list[int]) -> Iterator[float | 
         # Half of the time there is no write-ahead log that would cover the damage up.
         with closing(sqlite3.connect(world.database)) as connection:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    noise = Random(str(fault.severity))
     with world.database.open("r+b") as file:
         for place in places:
             file.seek(place)
-            file.write(os.urandom(HEADER_BYTES if place == 0 else PAGE_BYTES))
+            file.write(noise.randbytes(HEADER_BYTES if place == 0 else PAGE_BYTES))
     world.serving.start()
     yield struck_s
     # Whatever was acknowledged until it serves again may have been in the damaged file.
@@ -257,5 +259,5 @@ def _fill(ballast: Path) -> None:
 
 def _large_frame() -> bytes:
     buffer = io.BytesIO()
-    Image.new("L", (LARGE_SIDE, LARGE_SIDE), 200).save(buffer, "JPEG")
+    Image.new("RGB", (LARGE_SIDE, LARGE_SIDE), (200, 100, 50)).save(buffer, "PNG")
     return buffer.getvalue()

@@ -26,8 +26,13 @@ BETWEEN_CHECKS_S = 0.25
 MAY_END = frozenset({Kind.MEMORY, Kind.FULL_DISK, Kind.DAMAGED_HEADER, Kind.DAMAGED_PAGES})
 """Faults of which the appliance may end, to be started again by whoever supervises it."""
 
-WITHOUT_MEMORY = frozenset({400, 413, 429, 500, 503})
-"""How a request may be rejected for want of memory."""
+TOLERATED: Mapping[Kind, frozenset[int]] = {
+    Kind.MEMORY: frozenset({429, 500, 503}),
+    # A push waits for the stage, and requests behind it for the push: beyond a bound they are
+    # turned away.
+    Kind.STAGE_HANGS: frozenset({429}),
+}
+"""Codes with which any request may be rejected under a fault."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,14 +166,14 @@ def _world(schedule: Schedule, folder: Path, disk: Path) -> World:
     environment = {}
     if Kind.CLOCK in schedule.kinds:
         environment = wall_clock.environment(folder, folder / "clock")
-    memory = Kind.MEMORY in schedule.kinds
+    tolerated = frozenset[int]().union(*(TOLERATED.get(kind, ()) for kind in schedule.kinds))
     return World(
         folder=folder,
         seed=f"{schedule.seed}/{schedule.number}",
         database_folder=disk,
         metered=Kind.METER in schedule.kinds or schedule.number % 3 == 0,
         environment=environment,
-        tolerated=WITHOUT_MEMORY if memory else frozenset(),
+        tolerated=tolerated,
         tolerated_in_lab=frozenset({500} if Kind.STAGE_RAISES in schedule.kinds else ()),
     )
 

@@ -275,6 +275,18 @@ def test_a_rejection_that_is_documented_is_none() -> None:
     assert violations(reject_a_request(tolerant)) == []
 
 
+def test_a_rejection_at_the_door_is_known_by_the_reply_that_was_heard() -> None:
+    first, *rest = MARKED.sent
+    rejection = replace(REJECTION, id="no", tenant=first.tenant, stream=first.stream)
+    turned_away = replace(
+        with_rows(MARKED, [Row(reply=rejection, correlation=None), *MARKED.rows[1:]]),
+        sent=[replace(first, tolerated=frozenset({415})), *rest],
+        heard=[replace(MARKED.heard[0], reply=rejection), *MARKED.heard[1:]],
+    )
+
+    assert violations(turned_away) == []
+
+
 def test_a_push_that_the_store_could_not_take_need_not_be_in_force() -> None:
     failed = Told(tenant="gate", version=1, rejected=int(Code.ENGINE_FAILED))
     told = [one for one in MARKED.told if (one.tenant, one.version) != ("gate", 2)]
