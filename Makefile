@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-container abuse check bench digits clean fuzz audit test-integration contracts test-node-red
+.PHONY: demo check test test-integration test-node-red test-container contracts abuse fuzz faults soak audit bench digits clean
 
 demo: .venv/.demo mosquitto
 	$(BIN)/delen demo $(ARGS)
@@ -21,6 +21,7 @@ test-container: .venv/.dev mosquitto
 
 abuse: .venv/.dev mosquitto
 	$(BIN)/python -m pytest tests/test_abuse.py -m abuse --timeout 0 $(ARGS)
+
 test-node-red: .venv/.dev mosquitto
 	@sh deploy/install-packages node
 	cd tests/node-red && npm ci --silent --ignore-scripts --no-audit --no-fund
@@ -50,6 +51,16 @@ audit: .venv/.audit
 
 bench: .venv/.dev mosquitto
 	$(BIN)/python -m benchmarks
+
+# Real processes under a seeded schedule of faults; ARGS="--schedules 200" for the whole.
+faults: .venv/.dev mosquitto
+	@sh deploy/install-packages compiler
+	$(BIN)/python -m pytest tests/faults -m faults
+	$(BIN)/python -m tests.faults $(ARGS)
+
+# Load with mild faults for long; ARGS="--minutes 30 --png soak.png".
+soak: .venv/.dev mosquitto
+	$(BIN)/python -m tests.faults.soak $(ARGS)
 
 digits: .venv/.dev
 	$(BIN)/delen train -m digits --dataset digits --out runs/digits -n 14 -b 32 -l 0.004 --optimizer adamw \

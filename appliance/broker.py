@@ -189,8 +189,8 @@ class Mosquitto:
             lines += [
                 "persistence true",
                 f"persistence_location {self._folder}/",
-                # Saved a tenth of a second after a change: a kill loses only what is younger.
-                "autosave_on_changes true",
+                # Every second: by `autosave_on_changes` Mosquitto 2.0 counts retained messages and
+                # subscriptions alone, so that a kill would lose requests however old.
                 "autosave_interval 1",
             ]
         return "\n".join([*lines, ""])

@@ -64,6 +64,11 @@ def decode(
         tensor = _DECODERS[media](payload, spec, limits)
     except Rejected:
         raise
+    except MemoryError as error:
+        raise Rejected(
+            Code.TOO_MANY,
+            "too little memory is free to decode it: send it again later, or with fewer pixels",
+        ) from error
     except Exception as error:  # decoders raise whatever a broken file makes them meet
         said = str(error) or type(error).__name__
         raise Rejected(Code.MALFORMED, f"the {_NAMES[media]} cannot be decoded: {said}") from error

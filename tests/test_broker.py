@@ -104,7 +104,8 @@ def test_with_persistence_a_queued_message_outlives_a_kill(start_broker: StartBr
         ["mosquitto_sub", "-p", str(broker.port), "-t", "orders", *session, "-E"], check=True
     )
     publish(broker, "orders", "kept")
-    wait_until(lambda: b"kept" in (broker.log.parent / "mosquitto.db").read_bytes())
+    saved = broker.log.parent / "mosquitto.db"
+    wait_until(lambda: saved.exists() and b"kept" in saved.read_bytes())
 
     broker.kill()
     broker.start()

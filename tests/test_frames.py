@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import struct
+import subprocess
+import sys
+import textwrap
 import tracemalloc
 import wave
 import zlib
@@ -563,3 +566,28 @@ def test_every_value_of_a_16_bit_image_comes_to_the_nearest_of_8_bits() -> None:
     tensor = decode(image_file(Image.fromarray(values), "PNG"), None, spec, Kind.IMAGE)
 
     np.testing.assert_array_equal(tensor[0, 0], np.round(values / 257.0).astype(np.uint8))
+
+
+def test_a_frame_for_which_memory_is_too_short_is_not_called_malformed() -> None:
+    program = """
+        import io, resource
+        from PIL import Image
+        from appliance import frames
+        from appliance.engine import InputSpec, Kind
+        from appliance.errors import Rejected
+
+        buffer = io.BytesIO()
+        Image.new("RGB", (4000, 4000)).save(buffer, "PNG")
+        taken = 4096 * int(open("/proc/self/statm").read().split()[0])
+        resource.setrlimit(resource.RLIMIT_AS, (taken + 2**20, taken + 2**20))
+        try:
+            frames.decode(buffer.getvalue(), None, InputSpec(shape=(1, 8, 8)), Kind.IMAGE)
+        except Rejected as error:
+            print(int(error.code), error.detail)
+    """
+
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, check=True
+    )
+
+    assert done.stdout.startswith(b"429 too little memory is free")

@@ -1,0 +1,114 @@
+"""An engine whose one stage raises, hangs or answers NaN, as its frame asks for."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from appliance import manifest
+from appliance.engine import Engine, InputSpec, Kind, Latency, Stage
+
+NAME = "faulty"
+SHAPE = (1, 4, 4)
+ITERATIONS = 500_000
+"""How often the loop goes round for each thousand of a frame's mean."""
+
+WELL, NAN, RAISES, HANGS = 0.5, -1.0, 10.0, 10_000.0
+"""What a frame is filled with to be answered, or to bring a fault about."""
+
+
+def faulty_engine(folder: Path) -> None:
+    """Writes the engine folder. The logits are mean(input) * (0, 1, 2), for means from 0 to 9.
+
+    Below 0 they are NaN (the logarithm of a negative number). A tenth of the mean is taken for a
+    place to gather from, and from 10 to 999 there is none. For every 1000 the stage goes round a
+    loop many times.
+    """
+    folder.mkdir(parents=True)
+    onnx.save(_model(), folder / "stage0.onnx")
+    stage = Stage(
+        onnx=folder / "stage0.onnx",
+        accuracy=0.9,
+        flops=1e6,
+        energy_j=0.01,
+        latency={1: Latency(p50_s=0.001, p95_s=0.001)},
+    )
+    engine = Engine(
+        name=NAME,
+        kind=Kind.IMAGE,
+        input=InputSpec(shape=SHAPE),
+        labels=("dark", "dim", "bright"),
+        stages=(stage,),
+        folder=folder,
+    )
+    manifest.save(engine, folder)
+
+
+def frame(mean: float) -> bytes:
+    """A frame for it, as NPY."""
+    buffer = io.BytesIO()
+    np.save(buffer, np.full((1, *SHAPE), mean, np.float32))
+    return buffer.getvalue()
+
+
+def _model() -> onnx.ModelProto:
+    constants = {
+        "axes": np.array([0, 1, 2, 3]),
+        "zero": np.array(0.0, np.float32),
+        "ten": np.array(10.0, np.float32),
+        "thousand": np.array(1000.0, np.float32),
+        "hundred": np.array(100),
+        "iterations": np.array(ITERATIONS),
+        "goes_on": np.array(True),
+        "ones": np.ones(1, np.float32),
+        "row": np.array([-1, 1]),
+        "weights": np.array([[0.0, 1.0, 2.0]], np.float32),
+    }
+    node = helper.make_node
+    nodes = [
+        node("ReduceMean", ["input", "axes"], ["mean"], keepdims=0),
+        node("Div", ["mean", "thousand"], ["thousandth"]),
+        node("Cast", ["thousandth"], ["thousands"], to=TensorProto.INT64),
+        node("Mul", ["thousands", "iterations"], ["rounds"]),
+        node("Loop", ["rounds", "goes_on", "mean"], ["looped"], body=_body()),
+        node("Div", ["looped", "ten"], ["tenth"]),
+        node("Cast", ["tenth"], ["tens"], to=TensorProto.INT64),
+        node("Mod", ["tens", "hundred"], ["place"]),
+        node("Gather", ["ones", "place"], ["one"]),
+        node("Log", ["looped"], ["logarithm"]),
+        node("Mul", ["logarithm", "zero"], ["nothing"]),
+        node("Mul", ["looped", "one"], ["gathered"]),
+        node("Add", ["gathered", "nothing"], ["safe"]),
+        node("Reshape", ["safe", "row"], ["means"]),
+        node("MatMul", ["means", "weights"], ["output"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "stage",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["N", *SHAPE])],
+        [helper.make_tensor_value_info("output", TensorProto.FLOAT, ["N", 3])],
+        initializer=[numpy_helper.from_array(array, name) for name, array in constants.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+
+
+def _body() -> onnx.GraphProto:
+    """One round of the loop: nothing but the time that it takes."""
+    scalar = helper.make_tensor_value_info
+    return helper.make_graph(
+        [
+            helper.make_node("Identity", ["goes_on_in"], ["goes_on_out"]),
+            helper.make_node("Identity", ["mean_in"], ["mean_out"]),
+        ],
+        "round",
+        [
+            scalar("number", TensorProto.INT64, []),
+            scalar("goes_on_in", TensorProto.BOOL, []),
+            scalar("mean_in", TensorProto.FLOAT, []),
+        ],
+        [scalar("goes_on_out", TensorProto.BOOL, []), scalar("mean_out", TensorProto.FLOAT, [])],
+    )
