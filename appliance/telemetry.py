@@ -14,6 +14,7 @@ from appliance.agreement import AgreementEstimate
 from appliance.budgets import Balance
 from appliance.goals import Effort
 from appliance.messages import Reply, Result
+from appliance.policy import Bounds, Policy
 
 MAX_RESPONSE_TIMES = 10_000
 """How many response times a window keeps for its percentiles; more than that are not looked at."""
@@ -116,6 +117,26 @@ class EffortTelemetry:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class BoundsTelemetry:
+    """The bounds in force, those of the mode that the tenant is in, as on the wire."""
+
+    response_time_ms: float | None = None
+    energy_mj: float | None = None
+    accuracy: float | None = None
+    agreement: float | None = None
+
+    @classmethod
+    def of(cls, bounds: Bounds) -> BoundsTelemetry:
+        """A policy's bounds in figures to be read."""
+        return cls(
+            response_time_ms=_milli(bounds.response_time),
+            energy_mj=_milli(bounds.energy),
+            accuracy=bounds.accuracy,
+            agreement=bounds.agreement,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class TenantTelemetry:
     """One tenant's last window, as on the wire."""
 
@@ -142,6 +163,12 @@ class TenantTelemetry:
     agreement: AgreementTelemetry | None
     effort: EffortTelemetry | None
     queue_length: int
+    policy_version: int | None = None
+    bounds: BoundsTelemetry = BoundsTelemetry()
+    bound_kept: float | None = None
+    """The fraction of its answers that kept every bound; None where there are none."""
+    confidence: float | None = None
+    """The mean of its answers' confidences; None where there are none."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -185,6 +212,8 @@ class TenantAccount:
     mode: str | None
     agreement: AgreementEstimate | None = None
     effort: Effort | None = None
+    policy: Policy | None = None
+    """What is in force for it, with the bounds of the mode that it is in."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -195,6 +224,9 @@ class Window:
     rejections: Counter[str] = field(default_factory=Counter)
     response_times_ms: list[float] = field(default_factory=list)
     energy_mj: float = 0.0
+    kept: int = 0
+    confidence: float = 0.0
+    """The sum of its answers'."""
     sources: Counter[str] = field(default_factory=Counter)
 
     def take_in(self, reply: Reply) -> None:
@@ -203,6 +235,8 @@ class Window:
             return
         self.exits[str(reply.exit)] += 1
         self.energy_mj += reply.energy_mj or 0.0
+        self.kept += not reply.unmet
+        self.confidence += reply.confidence
         self.sources[reply.energy_source] += 1
         if len(self.response_times_ms) < MAX_RESPONSE_TIMES:
             self.response_times_ms.append(reply.response_time_ms)
@@ -222,11 +256,12 @@ class Window:
         percentiles = (
             np.percentile(self.response_times_ms, (50, 95, 99)) if self.response_times_ms else ()
         )
+        answered, policy = self.exits.total(), account.policy
         return TenantTelemetry(
             tenant=tenant,
             appliance=appliance,
             window_s=round(window_s, 3),
-            answered=self.exits.total(),
+            answered=answered,
             rejected=self.rejections.total(),
             rate_per_s=round(self.replies() / window_s, 3),
             exits=self.exits,
@@ -244,7 +279,15 @@ class Window:
             agreement=AgreementTelemetry.of(account.agreement),
             effort=EffortTelemetry.of(account.effort),
             queue_length=queue_length,
+            policy_version=None if policy is None else policy.version,
+            bounds=BoundsTelemetry() if policy is None else BoundsTelemetry.of(policy.bounds),
+            bound_kept=round(self.kept / answered, 5) if answered else None,
+            confidence=round(self.confidence / answered, 5) if answered else None,
         )
+
+
+def _milli(value: float | None) -> float | None:
+    return None if value is None else round(value * 1e3, 6)
 
 
 class Windows:
