@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-container check bench digits clean
+.PHONY: demo test test-container test-page check bench digits clean
 
 demo: .venv/.demo mosquitto
 	$(BIN)/delen demo $(ARGS)
@@ -14,6 +14,10 @@ test: .venv/.dev mosquitto
 test-container: .venv/.dev mosquitto
 	@sh deploy/install-packages docker
 	$(BIN)/python -m pytest tests/container -m container --timeout 600 $(ARGS)
+
+test-page: .venv/.dev mosquitto
+	@sh deploy/install-packages chromium
+	$(BIN)/python -m pytest tests/page -m page $(ARGS)
 
 check: .venv/.dev
 	$(BIN)/ruff check
@@ -38,9 +42,9 @@ digits: .venv/.dev
 	$(PYTHON) -m venv .venv
 	touch $@
 
-# The demo runs on what the appliance needs; the tests and the checks need torch and the linters too.
+# The demo runs on what the appliance and the dashboard need; the tests and the checks need torch and the linters too.
 .venv/.demo: .venv/.venv pyproject.toml constraints.txt
-	$(INSTALL) -e .
+	$(INSTALL) -e '.[dashboard]'
 	touch $@
 
 .venv/.dev: .venv/.venv pyproject.toml constraints.txt

@@ -121,6 +121,12 @@ class Settings(BaseSettings):
     log_max_age: Annotated[float, quantity(Dimension.TIME), Field(ge=60)] = 30 * 86_400.0
     log_max_size: Annotated[float, quantity(Dimension.SIZE), Field(ge=1e6)] = 512e6
     telemetry_interval: Annotated[float, quantity(Dimension.TIME), Field(ge=0.1)] = 10.0
+    dashboard_host: str = "127.0.0.1"
+    """Where `delen dashboard` listens; elsewhere than on this machine only with a password."""
+    dashboard_port: int = Field(default=8088, ge=1, le=65_535)
+    dashboard_password: SecretStr | None = None
+    """With it people log in, and may push policies; without it the dashboard is read-only."""
+    dashboard_password_file: Path | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @classmethod
@@ -136,14 +142,27 @@ class Settings(BaseSettings):
 
     def password(self) -> str | None:
         """The broker's password, from the setting or from the file. Raises SettingsError."""
-        if self.mqtt_password is not None:
-            return self.mqtt_password.get_secret_value()
-        if self.mqtt_password_file is None:
-            return None
-        try:
-            return self.mqtt_password_file.read_text().rstrip("\r\n")
-        except OSError as error:
-            raise SettingsError(f"DELEN_MQTT_PASSWORD_FILE cannot be read: {error}") from error
+        return _secret(self.mqtt_password, self.mqtt_password_file, "MQTT_PASSWORD_FILE")
+
+    def dashboard_secret(self) -> str | None:
+        """The dashboard's password, from the setting or from the file. Raises SettingsError."""
+        secret = _secret(
+            self.dashboard_password, self.dashboard_password_file, "DASHBOARD_PASSWORD_FILE"
+        )
+        if secret == "":
+            raise SettingsError("DELEN_DASHBOARD_PASSWORD_FILE is empty: write a password into it")
+        return secret
+
+
+def _secret(value: SecretStr | None, file: Path | None, name: str) -> str | None:
+    if value is not None:
+        return value.get_secret_value()
+    if file is None:
+        return None
+    try:
+        return file.read_text().rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{PREFIX}{name} cannot be read: {error}") from error
 
 
 def read_settings(**overrides: object) -> Settings:

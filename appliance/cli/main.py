@@ -10,6 +10,7 @@ from rich.console import Console
 
 from appliance.cli import (
     bench,
+    dashboard,
     demo,
     doctor,
     health,
@@ -38,7 +39,7 @@ app = typer.Typer(
 )
 _VERBS = (
     demo, serve, run, send, policy, log, power, train, split, profile, compile_command,
-    import_delen, simulate, bench, tenant, health, doctor,
+    import_delen, simulate, bench, tenant, health, doctor, dashboard,
 )  # fmt: skip
 for verbs in _VERBS:
     verbs.register(app)

@@ -97,6 +97,11 @@ class Fleet:
         found = [view for (name, _), view in self.tenants.items() if name == appliance]
         return sorted(found, key=lambda view: view.name)
 
+    def views_of(self, tenant: str) -> list[TenantView]:
+        """A tenant on every appliance that serves it, by the appliance's name."""
+        found = [view for (_, name), view in self.tenants.items() if name == tenant]
+        return sorted(found, key=lambda view: view.appliance)
+
     def summary(self, now_s: float) -> Summary:
         """The fleet as it stands now."""
         standings = {name: view.standing(now_s) for name, view in self.appliances.items()}
