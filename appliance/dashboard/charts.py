@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,8 +31,10 @@ _MARK_COLOURS = {
     MarkKind.STATUS: "#8a8f98",
 }
 MAX_MARKS_SHOWN = 12
+NAMES_APART = 0.04
+"""How much of the axis lies between two marks that are named."""
 
-SHORTEST_S = 60.0
+SHORTEST_S = 30.0
 """What a time axis spans at least."""
 
 
@@ -72,7 +75,8 @@ def chart(  # noqa: PLR0913 - what is drawn, and how, by name
     ]
     shown = [mark for mark in marks if mark.at_s >= since_s][-MAX_MARKS_SHOWN:]
     if series:
-        series[0]["markLine"] = _mark_line(shown, named=marks_named)
+        apart_s = (now_s - since_s) * NAMES_APART if marks_named else None
+        series[0]["markLine"] = _mark_line(shown, apart_s=apart_s)
     return {
         "animation": False,
         "useUTC": True,
@@ -163,27 +167,27 @@ def _points(times_ms: NDArray[np.int64], values: NDArray[np.float32]) -> list[li
     ]
 
 
-def _mark_line(marks: Sequence[Mark], *, named: bool) -> Options:
-    return {
-        "silent": True,
-        "symbol": "none",
-        "animation": False,
-        "data": [
+def _mark_line(marks: Sequence[Mark], *, apart_s: float | None) -> Options:
+    """Lines at moments. Those have a name that are so far from the next; None for no names."""
+    later_s = [*(mark.at_s for mark in marks), math.inf][1:]
+    data = []
+    for mark, next_s in zip(marks, later_s, strict=True):
+        colour = _MARK_COLOURS[mark.kind]
+        data.append(
             {
                 "xAxis": int(mark.at_s * 1e3),
                 "name": short(mark.text),
-                "lineStyle": {"color": _MARK_COLOURS[mark.kind], "type": "dotted", "width": 1.2},
+                "lineStyle": {"color": colour, "type": "dotted", "width": 1.2},
                 "label": {
-                    "show": named,
+                    "show": apart_s is not None and next_s - mark.at_s > apart_s,
                     "formatter": "{b}",
                     "position": "insideEndTop",
-                    "color": _MARK_COLOURS[mark.kind],
+                    "color": colour,
                     "fontSize": 11,
                 },
             }
-            for mark in marks
-        ],
-    }
+        )
+    return {"silent": True, "symbol": "none", "animation": False, "data": data}
 
 
 def without_data(options: Mapping[str, Any]) -> bool:

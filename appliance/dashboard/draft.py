@@ -7,14 +7,14 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from appliance.errors import EngineError, InvalidDocument, Problem
+from appliance.errors import EngineError, Fault, InvalidDocument, Problem
 from appliance.feasibility import ExitFeasibility, conflicts, exits_of
 from appliance.messages import PolicyState
 from appliance.plan import Plan
-from appliance.policy import Policy, parse_policy
+from appliance.policy import Policy, parse_policy, parse_policy_document
 from appliance.workload.engines import Engines
 
-_VERSION = re.compile(r"""^(\s*\{?\s*["']?version["']?\s*:\s*)(\d+)""", re.MULTILINE)
+_NUMBER = re.compile(r"\d+")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,8 +70,17 @@ def new_draft(state: PolicyState | None, *, tenant: str) -> str:
 
 
 def with_version(text: str, version: int) -> str:
-    """The text with another version in it, where it names one."""
-    return _VERSION.sub(lambda match: f"{match[1]}{version}", text, count=1)
+    """The text with another version in it, where it is a document that has one."""
+    try:
+        document = parse_policy_document(text)
+    except InvalidDocument:
+        return text
+    if not isinstance(document.value, dict) or "version" not in document.value:
+        return text
+    (place,) = document.locate([Fault(path=("version",), message="")])
+    before = "".join(text.splitlines(keepends=True)[: place.line - 1])
+    begin = len(before) + place.column - 1
+    return text[:begin] + _NUMBER.sub(str(version), text[begin:], count=1)
 
 
 def _exits(plan: Plan) -> list[ExitFeasibility]:

@@ -46,7 +46,7 @@ class FleetPage:
             self._appliances = layout.table(
                 {
                     "name": "appliance", "standing": "", "power": "power", "rate": "requests",
-                    "tenants": "tenants", "kept": "worst bound kept", "queue": "waiting",
+                    "tenants": "tenants", "kept": "bound kept", "queue": "waiting",
                     "heard": "heard",
                 },
                 wide=("queue", "heard", "tenants"),

@@ -43,6 +43,7 @@ def page(
 ) -> Iterator[ui.dark_mode]:
     """The frame around a page's content; crumbs are texts with the paths that they lead to."""
     ui.add_css(_STYLE)
+    ui.colors(primary="#2f6f8f")
     dark = ui.dark_mode(None)
     with ui.element("header").classes("bar"):
         ui.link("Dělen", "/").classes("brand")
@@ -57,7 +58,7 @@ def page(
             ui.tooltip("light, dark, or as the system says")
         if can_log_out:
             with ui.element("form").props("method=post action=/logout"):
-                ui.button("Log out").props("flat dense no-caps size=sm type=submit")
+                ui.button("Log out").props("flat dense no-caps type=submit")
     banner = ui.label().classes("banner").props("role=alert")
     with ui.element("main").classes("content"):
         yield dark
@@ -157,7 +158,7 @@ def table(
         for field, title in columns.items()
     ]
     element = ui.table(columns=shown, rows=[], row_key="key", pagination=ROWS_A_PAGE)
-    element.classes("table").props("flat dense hide-pagination wrap-cells")
+    element.classes("table").props("flat dense hide-pagination")
     return element
 
 

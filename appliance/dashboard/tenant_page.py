@@ -133,7 +133,12 @@ class TenantPage:
         if budget is None:
             self._budget.show("no budget")
         else:
-            left = f"{words.energy(budget.left_j)}, for {words.duration(budget.ends_in_s)} more"
+            end = words.duration(budget.ends_in_s)
+            left = (
+                f"{words.energy(budget.left_j)} for {end} more"
+                if budget.left_j > 0.0
+                else f"spent: more comes in {end}"
+            )
             self._budget.show(words.percent(budget.remaining), left)
 
     def _times(self) -> charts.Options:

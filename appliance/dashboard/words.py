@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from datetime import datetime, timezone
 
-from appliance.quantities import Dimension, format_quantity
-
 NOTHING = "\N{EN DASH}"
 MAX_CHARACTERS = 120
+_ENERGY_UNITS = (("kJ", 1e3), ("J", 1.0), ("mJ", 1e-3))
 
 
 def number(value: float | None, unit: str = "", *, digits: int = 3) -> str:
@@ -24,7 +23,12 @@ def number(value: float | None, unit: str = "", *, digits: int = 3) -> str:
 
 def energy(value_j: float | None) -> str:
     """Joules in a fitting unit."""
-    return NOTHING if value_j is None else format_quantity(value_j, Dimension.ENERGY)
+    if value_j is None:
+        return NOTHING
+    for unit, least_j in _ENERGY_UNITS:
+        if abs(value_j) >= least_j:
+            return number(value_j / least_j, unit)
+    return number(value_j * 1e6, "µJ")
 
 
 def percent(fraction: float | None) -> str:
