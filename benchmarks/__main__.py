@@ -23,6 +23,7 @@ NAMES = (
     "drift",
     "metering",
     "budget",
+    "dashboard",
     "peers",
 )
 PAGE = Path("docs/benchmarks.md")

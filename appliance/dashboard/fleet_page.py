@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import Any
 
 from nicegui import ui
@@ -73,14 +74,14 @@ class FleetPage:
         views = sorted(fleet.appliances.values(), key=lambda view: view.name)
         self._empty.set_visibility(not views)
         self._appliances.set_visibility(bool(views))
-        layout.show_rows(self._appliances, [self._row(view, now_s) for view in views])
-        kept = [
-            (fraction, view)
-            for view in fleet.tenants.values()
-            if (fraction := view.bound_kept(now_s)) is not None
-        ]
-        least = sorted(kept, key=lambda pair: pair[0])[:WORST_SHOWN]
-        rows = [tenant_row(view, now_s, with_appliance=True) for _, view in least]
+        kept = summary.bounds_kept
+        of_appliances: defaultdict[str, list[float | None]] = defaultdict(list)
+        for key in fleet.tenants:
+            of_appliances[key[0]].append(kept.get(key))
+        rows = [self._row(view, now_s, of_appliances[view.name]) for view in views]
+        layout.show_rows(self._appliances, rows)
+        least = sorted(kept.items(), key=lambda pair: pair[1])[:WORST_SHOWN]
+        rows = [tenant_row(fleet.tenants[key], now_s, with_appliance=True) for key, _ in least]
         self._worst_card.set_visibility(bool(rows))
         layout.show_rows(self._tenants, rows)
         self._show_faults()
@@ -103,10 +104,11 @@ class FleetPage:
             note = f"{words.short(worst.tenant)} on {words.short(worst.appliance)}"
             self._worst.show(words.percent(worst.bound_kept), note)
 
-    def _row(self, view: ApplianceView, now_s: float) -> dict[str, Any]:
+    def _row(
+        self, view: ApplianceView, now_s: float, tenants_kept: list[float | None]
+    ) -> dict[str, Any]:
         standing = view.standing(now_s)
-        tenants = self._picture.fleet.tenants_of(view.name)
-        kept = [fraction for one in tenants if (fraction := one.bound_kept(now_s)) is not None]
+        kept = [fraction for fraction in tenants_kept if fraction is not None]
         is_live = standing is Standing.ONLINE
         telemetry = view.telemetry
         return {
@@ -117,7 +119,7 @@ class FleetPage:
             "chip": standing.value,
             "power": words.number(view.power_w if is_live else None, "W"),
             "rate": words.number(view.rate_per_s if is_live else None, "/s"),
-            "tenants": str(len(tenants)),
+            "tenants": str(len(tenants_kept)),
             "kept": words.percent(min(kept, default=None)),
             "queue": str(telemetry.queue_length) if telemetry and is_live else words.NOTHING,
             "heard": words.ago(now_s - view.heard_s),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from appliance.fleet.appliances import ApplianceView, Standing
@@ -57,6 +58,8 @@ class Summary:
     rate_per_s: float
     """Requests a second that were answered or rejected."""
     worst: Worst | None
+    bounds_kept: Mapping[tuple[str, str], float]
+    """What fraction of its latest answers each tenant kept its bounds, by appliance and tenant."""
 
 
 class Fleet:
@@ -107,17 +110,22 @@ class Fleet:
         standings = {name: view.standing(now_s) for name, view in self.appliances.items()}
         online = [self.appliances[n] for n, s in standings.items() if s is Standing.ONLINE]
         powers = [view.power_w for view in online if view.power_w is not None]
-        kept = [
-            Worst(tenant=view.name, appliance=view.appliance, bound_kept=fraction)
-            for view in self.tenants.values()
-            if standings.get(view.appliance) is Standing.ONLINE
-            and (fraction := view.bound_kept(now_s)) is not None
+        kept = {
+            key: fraction
+            for key, view in self.tenants.items()
+            if (fraction := view.bound_kept(now_s)) is not None
+        }
+        worst = [
+            Worst(tenant=tenant, appliance=appliance, bound_kept=fraction)
+            for (appliance, tenant), fraction in kept.items()
+            if standings.get(appliance) is Standing.ONLINE
         ]
         return Summary(
             standings=Counter(standings.values()),
             power_w=sum(powers) if powers else None,
             rate_per_s=sum(view.rate_per_s or 0.0 for view in online),
-            worst=min(kept, key=lambda worst: worst.bound_kept, default=None),
+            worst=min(worst, key=lambda one: one.bound_kept, default=None),
+            bounds_kept=kept,
         )
 
     def _take(self, report: Report, now_s: float, *, retained: bool) -> bool:
