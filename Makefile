@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo check test test-integration test-node-red test-container contracts abuse fuzz faults soak audit bench digits clean
+.PHONY: demo check test test-integration test-page test-node-red test-container contracts abuse fuzz faults soak audit bench digits clean
 
 demo: .venv/.demo mosquitto
 	$(BIN)/delen demo $(ARGS)
@@ -26,6 +26,10 @@ test-node-red: .venv/.dev mosquitto
 	@sh deploy/install-packages node
 	cd tests/node-red && npm ci --silent --ignore-scripts --no-audit --no-fund
 	$(BIN)/python -m pytest tests/test_examples.py -m node_red $(ARGS)
+
+test-page: .venv/.dev mosquitto
+	@sh deploy/install-packages chromium
+	$(BIN)/python -m pytest tests/page -m page $(ARGS)
 
 check: .venv/.dev
 	$(BIN)/ruff check
@@ -74,9 +78,9 @@ digits: .venv/.dev
 	$(PYTHON) -m venv .venv
 	touch $@
 
-# The demo runs on what the appliance needs; the tests and the checks need torch and the linters too.
+# The demo runs on what the appliance and the dashboard need; the tests and the checks need torch and the linters too.
 .venv/.demo: .venv/.venv pyproject.toml constraints.txt
-	$(INSTALL) -e .
+	$(INSTALL) -e '.[dashboard]'
 	touch $@
 
 .venv/.dev: .venv/.venv pyproject.toml constraints.txt

@@ -95,6 +95,7 @@ class Bookkeeper:
                 mode=self.tenancy.adaptation.mode(tenant),
                 agreement=self.tenancy.steering.estimate(self.tenancy.in_mode(plan)),
                 effort=self.tenancy.steering.effort(tenant),
+                policy=self.tenancy.in_mode(plan).policy,
             )
             for tenant, plan in plans.items()
         }

@@ -181,6 +181,8 @@ class PolicyState:
     out_of_service: str | None = None
     """Why requests get no answer although a policy was accepted, and what to do."""
     last_rejection: PolicyRejection | None = None
+    document: str | None = None
+    """The text of the policy in force, as it was pushed."""
 
 
 Reply = Result | Rejection

@@ -82,8 +82,8 @@ class PolicyBook:
         Raises EngineClosed where its engine is opened only now: then it is to be restored again.
         """
         try:
-            plan, _ = self._compile(tenant, source)
-            self._put_in_force(plan)
+            plan, document_text = self._compile(tenant, source)
+            self._put_in_force(plan, document_text)
         except InvalidDocument as error:
             self._reject(tenant, Rejected(Code.INVALID_POLICY, _detail(error)), error)
 
@@ -102,7 +102,7 @@ class PolicyBook:
             plan, document_text = self._compile(tenant, source, is_news=not retained)
             if self._is_news(plan.policy, retained=retained):
                 self._store.save_policy(tenant, plan.policy.version, document_text)
-                self._put_in_force(plan)
+                self._put_in_force(plan, document_text)
             else:
                 self._states[tenant] = replace(self._states[tenant], last_rejection=None)
         except InvalidDocument as error:
@@ -202,7 +202,7 @@ class PolicyBook:
             f"version {plan.policy.version} is in force: push a version above it",
         )
 
-    def _put_in_force(self, plan: Plan) -> None:
+    def _put_in_force(self, plan: Plan, document_text: str) -> None:
         policy = plan.policy
         self._misfits.pop(policy.tenant, None)
         self._swap({**self.plans, policy.tenant: plan})
@@ -212,6 +212,7 @@ class PolicyBook:
             version=policy.version,
             engine=policy.engine,
             accepted_at=self._now(),
+            document=document_text,
         )
         stage_times_s = self._stage_times_s(plan.engine)
         self._states[policy.tenant] = _described(accepted, plan, stage_times_s)

@@ -177,6 +177,12 @@ class Settings(BaseSettings):
     """Whether Home Assistant is told of the appliance and its tenants."""
     homeassistant_prefix: Annotated[str, AfterValidator(_prefix)] = "homeassistant"
     """The discovery prefix that is set there."""
+    dashboard_host: str = "127.0.0.1"
+    """Where `delen dashboard` listens; elsewhere than on this machine only with a password."""
+    dashboard_port: int = Field(default=8088, ge=1, le=65_535)
+    dashboard_password: SecretStr | None = None
+    """With it people log in, and may push policies; without it the dashboard is read-only."""
+    dashboard_password_file: Path | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @model_validator(mode="after")
@@ -212,6 +218,14 @@ class Settings(BaseSettings):
         if token is not None and not token:
             raise SettingsError("DELEN_METRICS_TOKEN (or the file named for it) is empty: set one")
         return token
+
+    def dashboard_secret(self) -> str | None:
+        """The dashboard's password, from the setting or from the file. Raises SettingsError."""
+        name, file = "dashboard_password", self.dashboard_password_file
+        password = _secret(name, self.dashboard_password, file)
+        if password is not None and not password:
+            raise SettingsError("DELEN_DASHBOARD_PASSWORD (or its file) is empty: set one")
+        return password
 
 
 def _secret(name: str, given: SecretStr | None, file: Path | None) -> str | None:

@@ -14,6 +14,7 @@ from appliance.agreement import AgreementEstimate
 from appliance.budgets import Balance
 from appliance.goals import Effort
 from appliance.messages import Reply, Result
+from appliance.policy import Bounds, Policy
 from appliance.rejection_quota import Muted
 
 LONGEST_LABEL = 100
@@ -120,6 +121,26 @@ class EffortTelemetry:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class BoundsTelemetry:
+    """The bounds in force, those of the mode that the tenant is in, as on the wire."""
+
+    response_time_ms: float | None = None
+    energy_mj: float | None = None
+    accuracy: float | None = None
+    agreement: float | None = None
+
+    @classmethod
+    def of(cls, bounds: Bounds) -> BoundsTelemetry:
+        """A policy's bounds in figures to be read."""
+        return cls(
+            response_time_ms=_milli(bounds.response_time),
+            energy_mj=_milli(bounds.energy),
+            accuracy=bounds.accuracy,
+            agreement=bounds.agreement,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class TenantTelemetry:
     """One tenant's last window, as on the wire."""
 
@@ -152,6 +173,12 @@ class TenantTelemetry:
     queue_length: int
     muted: int
     """Those of the rejections that it was not sent: it had its quota of them already."""
+    policy_version: int | None = None
+    bounds: BoundsTelemetry = BoundsTelemetry()
+    bound_kept: float | None = None
+    """The fraction of its answers that kept every bound; None where there are none."""
+    confidence: float | None = None
+    """The mean of its answers' confidences; None where there are none."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -205,6 +232,8 @@ class TenantAccount:
     mode: str | None
     agreement: AgreementEstimate | None = None
     effort: Effort | None = None
+    policy: Policy | None = None
+    """What is in force for it, with the bounds of the mode that it is in."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -216,6 +245,9 @@ class Window:
     response_times_ms: list[float] = field(default_factory=list)
     energy_mj: float = 0.0
     last_label: str | None = None
+    kept: int = 0
+    confidence: float = 0.0
+    """The sum of its answers'."""
     sources: Counter[str] = field(default_factory=Counter)
     muted: int = 0
 
@@ -226,6 +258,8 @@ class Window:
         self.exits[str(reply.exit)] += 1
         self.energy_mj += reply.energy_mj or 0.0
         self.last_label = reply.label
+        self.kept += not reply.unmet
+        self.confidence += reply.confidence
         self.sources[reply.energy_source] += 1
         if len(self.response_times_ms) < MAX_RESPONSE_TIMES:
             self.response_times_ms.append(reply.response_time_ms)
@@ -250,11 +284,12 @@ class Window:
         percentiles = (
             np.percentile(self.response_times_ms, (50, 95, 99)) if self.response_times_ms else ()
         )
+        answered, policy = self.exits.total(), account.policy
         return TenantTelemetry(
             tenant=tenant,
             appliance=appliance,
             window_s=round(window_s, 3),
-            answered=self.exits.total(),
+            answered=answered,
             rejected=self.rejections.total(),
             rate_per_s=round(self.replies() / window_s, 3),
             exits=self.exits,
@@ -275,7 +310,15 @@ class Window:
             effort=EffortTelemetry.of(account.effort),
             queue_length=queue_length,
             muted=self.muted,
+            policy_version=None if policy is None else policy.version,
+            bounds=BoundsTelemetry() if policy is None else BoundsTelemetry.of(policy.bounds),
+            bound_kept=round(self.kept / answered, 5) if answered else None,
+            confidence=round(self.confidence / answered, 5) if answered else None,
         )
+
+
+def _milli(value: float | None) -> float | None:
+    return None if value is None else round(value * 1e3, 6)
 
 
 class Windows:

@@ -25,6 +25,7 @@ NAMES = (
     "metering",
     "budget",
     "metrics",
+    "dashboard",
     "peers",
 )
 PAGE = Path("docs/benchmarks.md")

@@ -137,8 +137,10 @@ def test_ctrl_c_ends_it_with_a_summary_and_no_children(tmp_path: Path) -> None:
     process = delen_demo(tmp_path, "--engine", str(tiny), "--seconds", "60")
     assert process.stdout is not None
     answered: set[str] = set()
+    begin = ""
     while answered < set(TENANTS):
-        shown = re.search(r" (\w+) +v\d.* ([1-9]\d*) answers", process.stdout.readline())
+        begin += (line := process.stdout.readline())
+        shown = re.search(r" (\w+) +v\d.* ([1-9]\d*) answers", line)
         answered |= set() if shown is None else {shown[1]}
     children = psutil.Process(process.pid).children(recursive=True)
 
@@ -148,7 +150,8 @@ def test_ctrl_c_ends_it_with_a_summary_and_no_children(tmp_path: Path) -> None:
     assert process.returncode == 0, complaints
     assert "of 60 s" in output
     assert "tenant, policy in force" in output
-    assert len(children) == 3  # broker, appliance, the stand-in for its meter
+    assert "Dashboard: http://127.0.0.1:" in begin
+    assert len(children) == 4  # broker, appliance, the stand-in for its meter, dashboard
     assert not any(child.is_running() for child in children)
 
 

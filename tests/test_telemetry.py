@@ -9,6 +9,7 @@ from pathlib import Path
 from appliance.broker import Mosquitto
 from appliance.budgets import Balance
 from appliance.messages import Rejection, Result
+from appliance.policy import Bounds, Policy
 from appliance.telemetry import TenantAccount, Windows
 from tests.appliances import Watch, client_of, push, serving, settings_for
 from tests.engines import tiny_engine
@@ -50,7 +51,32 @@ REJECTION = Rejection(
 
 
 BALANCE = Balance(energy_j=10.0, per_s=60.0, left_j=2.5, ends_in_s=30.0)
-ACCOUNT = TenantAccount(spent_j=0.3, charged_j=1.5, own=BALANCE, of_device=None, mode="saver")
+POLICY_IN_FORCE = Policy(
+    tenant="gate", version=4, engine="tiny", bounds=Bounds(response_time="40ms", energy="3mJ")
+)
+ACCOUNT = TenantAccount(
+    spent_j=0.3,
+    charged_j=1.5,
+    own=BALANCE,
+    of_device=None,
+    mode="saver",
+    policy=POLICY_IN_FORCE,
+)
+
+
+def test_a_window_says_which_bounds_were_in_force_and_how_many_answers_kept_them() -> None:
+    windows = Windows()
+    windows.take_in(RESULT, {"gate"})
+    windows.take_in(dataclasses.replace(RESULT, unmet=("energy",), confidence=0.5), {"gate"})
+
+    reading = windows.take_out()["gate"].telemetry(
+        "gate", appliance="box", window_s=1.0, account=ACCOUNT, queue_length=0
+    )
+
+    assert reading.policy_version == 4
+    assert (reading.bounds.response_time_ms, reading.bounds.energy_mj) == (40.0, 3.0)
+    assert reading.bound_kept == 0.5
+    assert reading.confidence == 0.75
 
 
 def test_a_window_counts_exits_rejections_energy_and_percentiles() -> None:

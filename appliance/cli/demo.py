@@ -48,6 +48,7 @@ def demo(
     with signals_do(signal.default_int_handler):
         console.print("Starting a broker, an appliance and three sensors ...")
         with Scene(manifest.load(engine.resolve())) as scene:
+            console.print(_dashboard_line(scene.dashboard), soft_wrap=True)
             # While something is drawn, an interrupt could leave it half done.
             with signals_do(lambda *_: stop.set()):
                 ended_s = _watch(scene, seconds, stop, console)
@@ -57,6 +58,12 @@ def demo(
             if picture_file is not None:
                 picture_file.write_text(picture(table), encoding="utf-8")
             _complain_of_silence(scene)
+
+
+def _dashboard_line(address: str | None) -> str:
+    if address is None:
+        return "No dashboard is here: pip install 'delen\\[dashboard]' shows all this in a browser."
+    return f"Dashboard: {address} (until the demo ends; --seconds 600 makes it longer)"
 
 
 def _watch(scene: Scene, seconds: float, stop: threading.Event, console: Console) -> float:

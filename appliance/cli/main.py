@@ -12,6 +12,7 @@ from appliance.cli import (
     backup,
     bench,
     contracts,
+    dashboard,
     demo,
     doctor,
     health,
@@ -40,7 +41,7 @@ app = typer.Typer(
 )
 _VERBS = (
     demo, serve, run, send, policy, log, power, train, split, profile, compile_command,
-    import_delen, simulate, bench, tenant, backup, health, doctor, contracts,
+    import_delen, simulate, bench, tenant, backup, health, doctor, contracts, dashboard,
 )  # fmt: skip
 for verbs in _VERBS:
     verbs.register(app)

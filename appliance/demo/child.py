@@ -61,7 +61,7 @@ class Appliance:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "appliance.cli", "serve"],
                 cwd=self._folder,
-                env=self._environment(),
+                env=environment_of({"APPLIANCE_ID": self.name, **self._settings}),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -88,11 +88,12 @@ class Appliance:
             self._process.kill()
             self._process.wait()
 
-    def _environment(self) -> dict[str, str]:
-        inherited = {name: v for name, v in os.environ.items() if not name.startswith(PREFIX)}
-        settings = {"APPLIANCE_ID": self.name, **self._settings}
-        own = {PREFIX + name: value for name, value in settings.items()}
-        # It works in another folder than this process: a checkout that is not installed goes too.
-        package = str(Path(appliance.__file__).parents[1])
-        path = os.pathsep.join(filter(None, [package, inherited.get("PYTHONPATH")]))
-        return {**inherited, **own, "PYTHONPATH": path}
+
+def environment_of(settings: Mapping[str, str]) -> dict[str, str]:
+    """A child's environment: this one's, but with no settings other than these."""
+    inherited = {name: v for name, v in os.environ.items() if not name.startswith(PREFIX)}
+    own = {PREFIX + name: value for name, value in settings.items()}
+    # It works in another folder than this process: a checkout that is not installed goes too.
+    package = str(Path(appliance.__file__).parents[1])
+    path = os.pathsep.join(filter(None, [package, inherited.get("PYTHONPATH")]))
+    return {**inherited, **own, "PYTHONPATH": path}

@@ -19,6 +19,7 @@ from typing_extensions import Self
 from appliance.broker import Mosquitto
 from appliance.connection import BrokerAddress
 from appliance.demo.child import Appliance
+from appliance.demo.dashboard import Dashboard
 from appliance.demo.fleet import FleetManager
 from appliance.demo.policies import REHEARSAL, Change, demo_policies, rehearsals
 from appliance.demo.rehearsal import rehearse
@@ -32,6 +33,7 @@ from appliance.session import Session
 
 APPLIANCE = "demo"
 FLEET_MANAGER = "fleet-manager"
+DASHBOARD = "dashboard"
 TENANTS = ("gate", "meter", "garden")
 PREFIX = "delen/v1"
 
@@ -40,6 +42,10 @@ LOAD = 0.3
 
 MAX_RATE_HZ = 20.0
 TICK_S = 0.2
+
+TELEMETRY_INTERVAL = "1s"
+"""Often, since the demo is short."""
+
 LAST_REPLIES_S = 5.0
 
 
@@ -60,6 +66,8 @@ class Scene:
         """When tenants' budgets were first seen to be spent."""
         self.meter = ""
         """What the joules are measured by, in words."""
+        self.dashboard: str | None = None
+        """Where a browser finds the dashboard, None where it is not installed."""
         exits = len(engine.stages)
         self.tallies = {tenant: TenantTally(exits=exits) for tenant in TENANTS}
         self._replies: SimpleQueue[tuple[str, Reply, str]] = SimpleQueue()
@@ -69,15 +77,17 @@ class Scene:
     def __enter__(self) -> Self:
         frames = frames_of(self.engine)
         rehearsal = rehearsals(self.engine)
-        users = (APPLIANCE, FLEET_MANAGER, REHEARSAL, *TENANTS)
+        users = (APPLIANCE, FLEET_MANAGER, DASHBOARD, REHEARSAL, *TENANTS)
         self._passwords = {user: secrets.token_urlsafe(16) for user in users}
         with ExitStack() as parts:
             self.meter, meter = choose_meter()
-            self._broker, self._appliance = self._start(parts, meter)
+            self._broker, self._appliance, dashboard = self._start(parts, meter)
             self._fleet_manager = FleetManager(
                 parts.enter_context(self._client(FLEET_MANAGER)), self._appliance
             )
             self._fleet_manager.wait_online()
+            # What starts takes time of the machine, and the rehearsal measures that.
+            self.dashboard = dashboard.address_once_it_listens()
             with self._client(REHEARSAL) as client:
                 pace = rehearse(rehearsal, frames=frames, client=client, fleet=self._fleet_manager)
             self.changes = demo_policies(self.engine, pace)
@@ -87,13 +97,22 @@ class Scene:
             self._parts = parts.pop_all()
         return self
 
-    def _start(self, parts: ExitStack, meter: Mapping[str, str]) -> tuple[Mosquitto, Appliance]:
+    def _start(
+        self, parts: ExitStack, meter: Mapping[str, str]
+    ) -> tuple[Mosquitto, Appliance, Dashboard]:
         folder = Path(parts.enter_context(TemporaryDirectory(prefix="delen-demo-")))
         broker = Mosquitto(folder=folder / "broker", users=self._passwords, acl=acl())
         parts.enter_context(broker)
         settings = _settings(self.engine, folder, broker, self._passwords[APPLIANCE])
-        appliance = Appliance(APPLIANCE, folder=folder, settings={**settings, **meter})
-        return broker, parts.enter_context(appliance)
+        appliance = parts.enter_context(
+            Appliance(APPLIANCE, folder=folder, settings={**settings, **meter})
+        )
+        user = {"MQTT_USERNAME": DASHBOARD, "MQTT_PASSWORD": self._passwords[DASHBOARD]}
+        dashboard = Dashboard(
+            folder=folder, settings={**settings, **user, "APPLIANCE_ID": APPLIANCE}
+        )
+        parts.enter_context(dashboard)
+        return broker, appliance, dashboard
 
     def _client(self, user: str) -> Session:
         address = BrokerAddress(
@@ -203,6 +222,12 @@ def acl() -> str:
         f"topic write {PREFIX}/+/policy/set",
         f"topic read {PREFIX}/+/policy/state/#",
         f"topic read {PREFIX}/appliances/+/status",
+        f"user {DASHBOARD}",
+        f"topic read {PREFIX}/+/policy/state/#",
+        f"topic read {PREFIX}/+/telemetry/+",
+        f"topic read {PREFIX}/+/result/#",
+        f"topic read {PREFIX}/appliances/+/status",
+        f"topic read {PREFIX}/appliances/+/telemetry",
     ]
     for tenant in (REHEARSAL, *TENANTS):
         rules += [
@@ -224,4 +249,5 @@ def _settings(engine: Engine, folder: Path, broker: Mosquitto, password: str) ->
         "ENGINES": str(engine.folder.parent),
         "CONDITIONS": str(folder / "conditions"),
         "DATABASE": str(folder / "delen.db"),
+        "TELEMETRY_INTERVAL": TELEMETRY_INTERVAL,
     }

@@ -27,7 +27,7 @@ def engine() -> Iterator[Engine]:
 def images(engine: Engine) -> Engine:
     """The engine, once it has built both images on a plain Debian."""
     engine.import_debian(BASE)
-    engine.build(APPLIANCE, ROOT, BASE_IMAGE=BASE, EXTRAS="")
+    engine.build(APPLIANCE, ROOT, BASE_IMAGE=BASE, EXTRAS="dashboard")
     engine.build("delen-broker", ROOT / "deploy" / "mosquitto", BASE_IMAGE=BASE)
     return engine
 
@@ -42,7 +42,7 @@ def composition(images: Engine, tmp_path_factory: pytest.TempPathFactory) -> Ite
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
-    (folder / ".env").write_text(f"BROKER_PORT={port}\nTENANTS=gate meter\n")
+    (folder / ".env").write_text(f"BROKER_PORT={port}\nDASHBOARD_PORT=0\nTENANTS=gate meter\n")
     with composed(images, folder, port) as composition:
         composition.wait_online()
         yield composition

@@ -11,6 +11,7 @@ from contextlib import closing
 from pathlib import Path
 from queue import SimpleQueue
 
+import httpx
 import pytest
 
 from appliance.errors import BrokerError
@@ -19,6 +20,7 @@ from appliance.session import Session
 from tests.container.composition import WAIT_S, Composition
 from tests.container.conftest import APPLIANCE, BASE, ROOT
 from tests.container.engine import PIP_CONFIGURATION, Engine, compose_command
+from tests.waiting import wait_until
 
 pytestmark = [
     pytest.mark.container,
@@ -99,6 +101,27 @@ def test_the_compose_file_for_a_jetson_is_valid(images: Engine) -> None:
     )
 
     assert done.returncode == 0, done.stderr
+
+
+def test_the_dashboard_shows_the_appliance_to_who_has_its_password(
+    composition: Composition,
+) -> None:
+    url = f"http://{composition.compose('port', 'dashboard', '8088')}"
+    password = composition.folder / "secrets" / "clients" / "dashboard.password"
+
+    with httpx.Client(base_url=url, trust_env=False) as visitor:
+        wait_until(lambda: _answers(visitor, "/healthz"), patience_s=WAIT_S)
+        assert visitor.get("/").headers["location"] == "/login"
+        visitor.post("/login", data={"password": password.read_text().strip()})
+
+        wait_until(lambda: "1 online" in visitor.get("/").text, patience_s=WAIT_S)
+
+
+def _answers(visitor: httpx.Client, path: str) -> bool:
+    try:
+        return visitor.get(path).status_code == 200
+    except httpx.HTTPError:
+        return False
 
 
 def test_it_runs_as_nobody_in_particular_on_a_read_only_root(composition: Composition) -> None:

@@ -1,0 +1,73 @@
+"""Which page is at which path."""
+
+import time
+from contextlib import AbstractContextManager
+
+from nicegui import ui
+from starlette.datastructures import Headers
+from starlette.requests import Request
+
+from appliance.dashboard import layout
+from appliance.dashboard.appliance_page import AppliancePage
+from appliance.dashboard.fleet_page import FleetPage
+from appliance.dashboard.gate import session_token
+from appliance.dashboard.picture import Picture
+from appliance.dashboard.policy_page import PolicyPage
+from appliance.dashboard.replay import Replays
+from appliance.dashboard.sessions import Sessions
+from appliance.dashboard.tenant_page import TenantPage
+from appliance.settings import Settings
+
+
+class Pages:
+    """The pages of one dashboard."""
+
+    def __init__(self, picture: Picture, sessions: Sessions, settings: Settings) -> None:
+        self._picture = picture
+        self._sessions = sessions
+        self._settings = settings
+        self._replays = Replays(engines=settings.engines)
+
+    def register(self) -> None:
+        """Tells NiceGUI of them; once in a process."""
+
+        @ui.page("/", title="Fleet · Dělen")
+        def fleet() -> None:
+            with self._frame():
+                FleetPage(self._picture)
+
+        @ui.page("/appliance/{appliance}", title="Appliance · Dělen")
+        def one_appliance(appliance: str) -> None:
+            with self._frame((appliance, layout.appliance_path(appliance))):
+                AppliancePage(self._picture, appliance)
+
+        @ui.page("/tenant/{appliance}/{tenant}", title="Tenant · Dělen")
+        def one_tenant(appliance: str, tenant: str) -> None:
+            crumbs = [
+                (appliance, layout.appliance_path(appliance)),
+                (tenant, layout.tenant_path(appliance, tenant)),
+            ]
+            with self._frame(*crumbs):
+                TenantPage(self._picture, appliance, tenant)
+
+        @ui.page("/policy/{appliance}/{tenant}", title="Policy · Dělen")
+        def policy(appliance: str, tenant: str, request: Request) -> None:
+            token = session_token(Headers(scope=request.scope))
+            crumbs = [
+                (appliance, layout.appliance_path(appliance)),
+                (tenant, layout.tenant_path(appliance, tenant)),
+                ("policy", layout.policy_path(appliance, tenant)),
+            ]
+            with self._frame(*crumbs) as dark:
+                PolicyPage(
+                    self._picture,
+                    appliance=appliance,
+                    tenant=tenant,
+                    settings=self._settings,
+                    replays=self._replays,
+                    may_push=lambda: self._sessions.holds(token, time.monotonic()),
+                    dark=dark,
+                )
+
+    def _frame(self, *crumbs: tuple[str, str]) -> AbstractContextManager[ui.dark_mode]:
+        return layout.page(self._picture, crumbs=crumbs, can_log_out=self._sessions.wanted)
