@@ -104,7 +104,7 @@ TenantCondition = Annotated[Condition, _condition(Scope.TENANT)]
 Constraint = Annotated[
     Condition, PlainValidator(_constraint, json_schema_input_type=written_as("Constraint"))
 ]
-TenantName = Annotated[str, AfterValidator(_tenant_name), WithJsonSchema({DEFINITION: "Level"})]
+TenantName = Annotated[str, AfterValidator(_tenant_name), WithJsonSchema({DEFINITION: "Tenant"})]
 WholeNumber = Annotated[int, Field(strict=True)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 

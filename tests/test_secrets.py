@@ -120,6 +120,8 @@ def test_no_password_is_in_the_log_in_messages_or_in_what_commands_print(
             telemetry.next()
             for name, value in settings.items():
                 monkeypatch.setenv(name, value)
+            # A row may be written some time after its reply is published.
+            wait_until(lambda: delen(monkeypatch, "log") == 0 and "gate" in capfd.readouterr().out)
             for arguments in (
                 ("health", "--json"),
                 ("log", "--json"),

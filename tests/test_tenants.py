@@ -200,6 +200,7 @@ def test_who_is_not_in_the_tenants_file_is_out_when_it_is_applied(path: Path) ->
         ("tenants: {a: {applications: [b, b]}}", "twice"),
         ("tenants: {a: {sensor: {}}}", "no field `sensor`"),
         ("viewers: {wall: {results: [gate]}}", "no tenant"),
+        ("{home_assistant: ha, tenants: {home-assistant: }}", "a user already"),
         ("tenants: {a: , a: }", "twice"),
         ("- a", "dictionary"),
         ("tenants: &a {b: *a}", "anchors"),
@@ -548,6 +549,20 @@ def test_made_again_the_secrets_stay_as_they_are(secrets: Path) -> None:
     make_secrets(secrets)
 
     assert contents() == before
+
+
+def test_an_installation_from_before_the_generated_acl_gets_one_for_its_tenants(
+    secrets: Path,
+) -> None:
+    written = secrets / "broker" / "acl"
+    before = written.read_text()
+    written.unlink()
+    (secrets / "broker" / "tenants.yaml").unlink()
+
+    make_secrets(secrets)
+
+    assert written.read_text() == before
+    assert tenants(secrets / "broker" / "passwords") == ["door", "gate"]
 
 
 def test_secrets_are_for_their_owners_alone(secrets: Path) -> None:

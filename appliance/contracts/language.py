@@ -14,7 +14,7 @@ from typing import Any
 from appliance.conditions import DIMENSIONS, MAX_EXPRESSION, SYMBOLS, Op, Scope
 from appliance.constraints import FALLING, RISING
 from appliance.quantities import MAX_CHARACTERS, Dimension, example, units
-from appliance.topics import MAX_LEVEL_BYTES, RESERVED
+from appliance.topics import MAX_LEVEL_BYTES, RESERVED_NAMES
 
 Schema = dict[str, Any]
 
@@ -31,6 +31,7 @@ def definitions(ref: Callable[[str], str]) -> dict[str, Schema]:
     """What fields name as `written_as`, by name; `ref` makes a reference of a name."""
     found = {dimension.name.title(): _quantity(dimension) for dimension in Dimension}
     found["Level"] = _level()
+    found["Tenant"] = _tenant()
     found["DeviceBudget"] = _device_budget()
     exit_metrics, tenant_metrics = Scope.EXIT.value, Scope.TENANT.value
     found["ExitCondition"] = _condition("ExitCondition", exit_metrics, ref)
@@ -76,12 +77,20 @@ def _amount(dimension: Dimension) -> str:
 def _level() -> Schema:
     return {
         "description": f"One level of a topic: no `/`, `+`, `#`, no leading `$`, nothing"
-        f" unprintable, at most {MAX_LEVEL_BYTES} bytes, and not `{RESERVED}`.",
+        f" unprintable, no blank at an end, in NFC, at most {MAX_LEVEL_BYTES} bytes.",
         "type": "string",
         "minLength": 1,
         "maxLength": MAX_LEVEL_BYTES,
         "pattern": "^[^$/+#][^/+#]*$",
-        "not": {"const": RESERVED},
+    }
+
+
+def _tenant() -> Schema:
+    named = ", ".join(f"`{name}`" for name in RESERVED_NAMES)
+    return {
+        **_level(),
+        "description": f"{_level()['description']} None of {named}.",
+        "not": {"enum": list(RESERVED_NAMES)},
     }
 
 
