@@ -100,6 +100,7 @@ def a_snapshot(*, tenant: str = "gate") -> Snapshot:
         connected=True,
         open_deliveries=4,
         log_failed=False,
+        database_damaged=False,
         unlogged=6,
         unsent=4,
         frame_bytes=38_400,

@@ -123,7 +123,7 @@ class HomeAssistant:
         return self._documents
 
     def _new_client(self) -> mqtt.Client:
-        client_id = f"delen-homeassistant-{self._discovery.appliance}"
+        client_id = self._broker.client_id(f"homeassistant-{self._discovery.appliance}")
         client = new_client(self._broker, client_id=client_id)
         client.reconnect_delay_set(min_delay=1, max_delay=SLOWEST_RECONNECT_S)
         client.on_connect = self._on_connect

@@ -47,6 +47,11 @@ def _appliance(snapshot: Snapshot, health: Health) -> Iterator[Metric]:
         snapshot.open_deliveries,
     )
     yield _gauge("delen_log_failed", "1 while the log cannot be written", snapshot.log_failed)
+    yield _gauge(
+        "delen_database_damaged",
+        "1 where the database was found damaged since the start, and another one gone on with",
+        snapshot.database_damaged,
+    )
     yield _counter(
         "delen_unlogged_replies",
         "Replies of QoS 0 that the log had no room for",

@@ -64,6 +64,8 @@ class Snapshot:
     """Whether the broker has it as online."""
     open_deliveries: int
     log_failed: bool
+    database_damaged: bool
+    """Whether its file was found damaged since the start, and another one gone on with."""
     unlogged: int
     unsent: int
     frame_bytes: int
@@ -155,6 +157,7 @@ class Survey:
             connected=self._gateway.connected.is_set(),
             open_deliveries=self._gateway.open_deliveries(),
             log_failed=self._store.failed is not None,
+            database_damaged=self._store.mishap is not None,
             unlogged=self._store.turned_away,
             unsent=self._gateway.unsent,
             frame_bytes=self._memory.held_bytes,
