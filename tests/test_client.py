@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -284,6 +285,17 @@ def test_a_broker_that_restarts_between_frames_and_their_replies_loses_none(
     database.close()
     assert [reply.label for reply in answered] == ["bright"] * 40
     assert rows == len({reply.id for reply in answered}) == 40
+
+
+def test_replies_that_were_sent_while_the_connection_was_cut_arrive(settings: Settings) -> None:
+    with Client.from_settings(settings, tenant="gate") as client:
+        client.infer(BRIGHT)
+        network = client._session._client.socket()  # type: ignore[union-attr] # noqa: SLF001
+        replies = [client.submit(BRIGHT, timeout_s=30) for _ in range(20)]
+        network.shutdown(socket.SHUT_RDWR)  # type: ignore[union-attr]
+        labels = [result(reply.result(30)).label for reply in replies]
+
+    assert labels == ["bright"] * 20
 
 
 def test_asyncio_has_many_on_their_way_and_each_gets_its_own(settings: Settings) -> None:
