@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import sqlite3
 import subprocess
@@ -13,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
@@ -339,6 +341,21 @@ def test_asyncio_raises_what_a_rejection_says(settings: Settings) -> None:
 def test_an_asyncio_client_that_is_not_open_says_how_to_open_it() -> None:
     with pytest.raises(BrokerError, match="async with"):
         asyncio.run(AsyncClient(tenant="gate").infer(BRIGHT))
+
+
+def test_clients_one_after_the_other_leave_no_sockets_open(broker: Mosquitto) -> None:
+    process = psutil.Process()
+    gc.disable()
+    try:
+        to_nobody(broker).open().close()
+        before = process.num_fds()
+        for _ in range(10):
+            to_nobody(broker).open().close()
+        left = process.num_fds() - before
+    finally:
+        gc.enable()
+
+    assert left < 10  # each had three; the appliance beside it may have some more
 
 
 def test_importing_the_client_imports_nothing_that_serves() -> None:
