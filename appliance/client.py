@@ -60,6 +60,8 @@ class _TenantsClient:
         username: str | None = None,
         password: str | None = None,
         tls_ca: Path | str | None = None,
+        tls_cert: Path | str | None = None,
+        tls_key: Path | str | None = None,
         prefix: str = "delen/v1",
         max_in_flight: int = MAX_IN_FLIGHT,
     ) -> None:
@@ -67,7 +69,8 @@ class _TenantsClient:
 
         `username` is the tenant's name where only a password is given. With `tls_ca`, the file of
         the broker's certificate authority, the connection is TLS; the port is then 8883, else
-        1883, unless it is given. At most `max_in_flight` frames are on their way at a time.
+        1883, unless it is given. `tls_cert` and `tls_key` are the client's own certificate, where
+        the broker asks for one. At most `max_in_flight` frames are on their way at a time.
         """
         if max_in_flight < 1:
             raise ValueError(f"{max_in_flight} frames in flight are none: allow one or more")
@@ -77,7 +80,9 @@ class _TenantsClient:
                 port=port or (PORT if tls_ca is None else TLS_PORT),
                 username=tenant if username is None and password is not None else username,
                 password=password,
-                tls_ca=None if tls_ca is None else Path(tls_ca),
+                tls_ca=_path(tls_ca),
+                tls_cert=_path(tls_cert),
+                tls_key=_path(tls_key),
             )
         self.tenant = tenant
         self._broker = broker
@@ -324,6 +329,10 @@ class AsyncClient(_TenantsClient):
         return _answer_in(
             await self.infer(frame, content_type=content_type, stream=stream, timeout_s=timeout_s)
         )
+
+
+def _path(path: Path | str | None) -> Path | None:
+    return None if path is None else Path(path)
 
 
 def _answer_in(reply: Reply) -> Result:

@@ -104,13 +104,13 @@ class Session:
         try:
             self._connection.result(CONNECT_S)
         except NotInTime:
-            self._client.loop_stop()
+            self.close()
             raise BrokerError(
                 f"no broker answers at {self._broker}: is it running, and are DELEN_MQTT_HOST"
                 f" and DELEN_MQTT_PORT right? ({self.trouble})"
             ) from None
         except BrokerError:
-            self._client.loop_stop()
+            self.close()
             raise
 
     def __exit__(
@@ -134,6 +134,10 @@ class Session:
         properties.SessionExpiryInterval = 0
         self._client.disconnect(properties=properties)
         self._client.loop_stop()
+        # They refer to this session: together with it they would keep paho's sockets open until
+        # the garbage is collected, where a process has many clients one after the other.
+        self._client.on_connect = self._client.on_connect_fail = self._client.on_disconnect = None
+        self._client.on_message = self._client.on_subscribe = self._client.on_publish = None
 
     def infer(
         self,

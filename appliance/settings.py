@@ -93,11 +93,10 @@ class Settings(BaseSettings):
         env_prefix=PREFIX, yaml_file=FILE, frozen=True, extra="forbid", env_ignore_empty=True
     )
 
-    appliance_id: Annotated[str, AfterValidator(_level), WithJsonSchema({DEFINITION: "Level"})] = (
-        Field(default_factory=_this_machine)
-    )
+    appliance_id: TopicLevel = Field(default_factory=_this_machine)
     """The name of this box in topics and results."""
     mqtt_host: str = "localhost"
+    """Where the broker is."""
     mqtt_port: int = Field(default=1883, ge=1, le=65_535)
     mqtt_username: str | None = None
     mqtt_password: SecretStr | None = None
@@ -110,12 +109,15 @@ class Settings(BaseSettings):
     mqtt_tls_key: Path | None = None
     """Its key, unencrypted."""
     topic_prefix: Annotated[str, AfterValidator(_prefix)] = "delen/v1"
+    """What all topics start with."""
     cloudevents: bool = False
     """Whether replies carry the attributes of CloudEvents as MQTT 5 user properties."""
     engines: Path = Path("engines")
+    """The folder of engine folders."""
     conditions: Path = Path("conditions")
     """Policies here are loaded at start for tenants that never had one."""
     database: Path = Path("delen.db")
+    """The SQLite file: policies and the inference log."""
     backup: Path | None = None
     """The folder of the backups; by default beside the database, `delen.db.backups`."""
     backup_every: Annotated[float, quantity(Dimension.TIME), Field(ge=60)] = 86_400.0
@@ -161,10 +163,13 @@ class Settings(BaseSettings):
     session_expiry: Annotated[float, quantity(Dimension.TIME), Field(ge=0)] = 86_400.0
     """How long the broker keeps frames for an appliance that is away."""
     log_max_age: Annotated[float, quantity(Dimension.TIME), Field(ge=60)] = 30 * 86_400.0
+    """Rows of the inference log older than this are deleted."""
     log_max_size: Annotated[float, quantity(Dimension.SIZE), Field(ge=1e6)] = 512e6
+    """The oldest rows go where the database would outgrow this."""
     commit_interval: Annotated[float, quantity(Dimension.TIME), Field(ge=0, le=1)] = 0.2
     """How long a row of the log waits for others, to be written with them."""
     telemetry_interval: Annotated[float, quantity(Dimension.TIME), Field(ge=0.1)] = 10.0
+    """How often telemetry is published."""
     metrics_port: int | None = Field(default=None, ge=1, le=65_535)
     """Where Prometheus finds `/metrics`, and others `/healthz`; by default nowhere."""
     metrics_host: str = "127.0.0.1"
@@ -184,6 +189,7 @@ class Settings(BaseSettings):
     """With it people log in, and may push policies; without it the dashboard is read-only."""
     dashboard_password_file: Path | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """From what on the log says it, on standard error."""
 
     @model_validator(mode="after")
     def _certificates_are_whole(self) -> Self:

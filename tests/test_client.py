@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -12,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
@@ -286,6 +289,17 @@ def test_a_broker_that_restarts_between_frames_and_their_replies_loses_none(
     assert rows == len({reply.id for reply in answered}) == 40
 
 
+def test_replies_that_were_sent_while_the_connection_was_cut_arrive(settings: Settings) -> None:
+    with Client.from_settings(settings, tenant="gate") as client:
+        client.infer(BRIGHT)
+        network = client._session._client.socket()  # type: ignore[union-attr] # noqa: SLF001
+        replies = [client.submit(BRIGHT, timeout_s=30) for _ in range(20)]
+        network.shutdown(socket.SHUT_RDWR)  # type: ignore[union-attr]
+        labels = [result(reply.result(30)).label for reply in replies]
+
+    assert labels == ["bright"] * 20
+
+
 def test_asyncio_has_many_on_their_way_and_each_gets_its_own(settings: Settings) -> None:
     async def exchange() -> list[Result | Rejection]:
         async with AsyncClient.from_settings(settings, tenant="gate", max_in_flight=8) as client:
@@ -327,6 +341,21 @@ def test_asyncio_raises_what_a_rejection_says(settings: Settings) -> None:
 def test_an_asyncio_client_that_is_not_open_says_how_to_open_it() -> None:
     with pytest.raises(BrokerError, match="async with"):
         asyncio.run(AsyncClient(tenant="gate").infer(BRIGHT))
+
+
+def test_clients_one_after_the_other_leave_no_sockets_open(broker: Mosquitto) -> None:
+    process = psutil.Process()
+    gc.disable()
+    try:
+        to_nobody(broker).open().close()
+        before = process.num_fds()
+        for _ in range(10):
+            to_nobody(broker).open().close()
+        left = process.num_fds() - before
+    finally:
+        gc.enable()
+
+    assert left < 10  # each had three; the appliance beside it may have some more
 
 
 def test_importing_the_client_imports_nothing_that_serves() -> None:

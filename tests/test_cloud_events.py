@@ -46,6 +46,7 @@ def heard_of(
     finally:
         receiver.disconnect()
         receiver.loop_stop()
+        receiver.on_connect = None  # it refers to the receiver, whose sockets would stay open
 
 
 @pytest.fixture

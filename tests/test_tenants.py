@@ -22,6 +22,7 @@ from typer.testing import CliRunner, Result
 
 from appliance.acl import acl, users
 from appliance.cli.main import app
+from appliance.client import Client
 from appliance.connection import BrokerAddress
 from appliance.enrolment import Enrolment
 from appliance.errors import BrokerError, InvalidDocument
@@ -453,8 +454,19 @@ def test_appliance_and_tenant_meet_with_certificates_alone(
         threads=1,
     )
 
-    with serving(settings), deployed.certified(deployed.secrets / "clients" / "gate") as gate:
-        reply = gate.infer("gate", npy(), timeout_s=WAIT_S)
+    clients = deployed.secrets / "clients"
+    with (
+        serving(settings),
+        Client(
+            "localhost",
+            tenant="gate",
+            port=deployed.certificates_port,
+            tls_ca=clients / "ca.crt",
+            tls_cert=clients / "gate.crt",
+            tls_key=str(clients / "gate.key"),
+        ) as gate,
+    ):
+        reply = gate.infer(npy(), timeout_s=WAIT_S)
 
     assert reply.status == "ok"
 
