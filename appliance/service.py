@@ -161,7 +161,6 @@ class Service:
             in_hand=in_hand,
             memory=memory,
             database=settings.database,
-            receive_maximum=settings.receive_maximum,
             limits=frames.Limits(max_bytes=int(settings.max_frame)),
             reject=self._reject,
             repeat=self._repeat,

@@ -28,9 +28,6 @@ MAY_END = frozenset({Kind.MEMORY, Kind.FULL_DISK, Kind.DAMAGED_HEADER, Kind.DAMA
 
 TOLERATED: Mapping[Kind, frozenset[int]] = {
     Kind.MEMORY: frozenset({429, 500, 503}),
-    # A push waits for the stage, and requests behind it for the push: beyond a bound they are
-    # turned away.
-    Kind.STAGE_HANGS: frozenset({429}),
 }
 """Codes with which any request may be rejected under a fault."""
 
