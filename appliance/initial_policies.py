@@ -3,19 +3,35 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from appliance.errors import InvalidDocument, StoreError
+from appliance.connection import BrokerAddress
+from appliance.errors import BrokerError, InvalidDocument, StoreError
 from appliance.intake import PolicyStart
 from appliance.messages import PolicyState
 from appliance.orders import DEVICE_BUDGET, Orders
 from appliance.policy import tenant_of
 from appliance.policy_book import PolicyBook
 from appliance.reader import Reader
+from appliance.retained import retained_policies
+from appliance.settings import Settings
+from appliance.topics import Topics
 
 _log = logging.getLogger(__name__)
+
+
+def policies_before_requests(
+    settings: Settings, topics: Topics, book: PolicyBook
+) -> Iterator[list[PolicyStart]]:
+    """All of them, in the order in which they are to be put in force. Raises StoreError.
+
+    The next ones are looked for once those before are in force.
+    """
+    yield kept_policies(settings.database, book)
+    yield _retained_for_a_lost_database(settings, topics, book)
+    yield policies_to_start_from(settings.conditions, settings.database, book)
 
 
 def kept_policies(database: Path, book: PolicyBook) -> list[PolicyStart]:
@@ -25,6 +41,28 @@ def kept_policies(database: Path, book: PolicyBook) -> list[PolicyStart]:
     return [
         PolicyStart(tenant=one.tenant, put_in_force=partial(book.restore, one.tenant, one.source))
         for one in stored
+    ]
+
+
+def _retained_for_a_lost_database(
+    settings: Settings, topics: Topics, book: PolicyBook
+) -> list[PolicyStart]:
+    """Where no policy was ever kept: those that the broker has retained.
+
+    They would come by themselves, but behind the requests that it kept for this appliance, which
+    would find no policy.
+    """
+    with Reader(settings.database) as reader:
+        if reader.known_tenants():
+            return []
+    try:
+        documents = retained_policies(BrokerAddress.of(settings), topics)
+    except BrokerError as error:
+        _log.warning("there are no policies yet, and %s", error)
+        return []
+    return [
+        PolicyStart(tenant=tenant, put_in_force=partial(book.push, tenant, document, retained=True))
+        for tenant, document in documents.items()
     ]
 
 

@@ -48,9 +48,11 @@ _log = logging.getLogger(__name__)
 QOS_0_PLACES = 64
 """How many requests may wait to be decoded before more of QoS 0 are turned away."""
 
-OVERSHOOT = 4
-"""How many times the Receive Maximum may wait before requests of QoS 1 are turned away too: some
-brokers (Mosquitto 2.0.11) send more than that once the first are acknowledged."""
+QOS_1_PLACES = 10_000
+"""The same for QoS 1: as many as a broker keeps for an appliance that is away (Mosquitto's
+`max_queued_messages` in deploy/mosquitto). Mosquitto 2.0.11 sends more than the Receive Maximum
+once the first are acknowledged; a backlog that it promised to keep is not turned away for that.
+Their bytes are bounded by the frame memory."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,7 +107,6 @@ class Intake:
         in_hand: InHand,
         memory: FrameMemory,
         database: Path,
-        receive_maximum: int,
         limits: frames.Limits,
         reject: Callable[[Request, RequestKey | None, Rejected], None],
         repeat: Callable[[Request, Reply], None],
@@ -121,7 +122,6 @@ class Intake:
         self._in_hand = in_hand
         self._memory = memory
         self._database = database
-        self._qos_1_places = OVERSHOOT * receive_maximum + QOS_0_PLACES
         self._limits = limits
         self._reject = reject
         self._repeat = repeat
@@ -153,7 +153,7 @@ class Intake:
         that is turned away here. Policies and commands of QoS 1 always find room.
         """
         if isinstance(item, Arrival):
-            places = self._qos_1_places if item.request.qos else QOS_0_PLACES
+            places = QOS_1_PLACES if item.request.qos else QOS_0_PLACES
             if self._inbox.qsize() + len(self._parking) >= places:
                 raise Rejected(Code.TOO_MANY, "too many frames wait to be decoded: send less")
         self._hold(*_weight_of(item))

@@ -27,7 +27,7 @@ from appliance.executor import Executor
 from appliance.frame_memory import FrameMemory
 from appliance.gateway import Gateway
 from appliance.health import Health
-from appliance.initial_policies import kept_policies, policies_to_start_from, restored_policies
+from appliance.initial_policies import policies_before_requests, restored_policies
 from appliance.intake import Intake, Restored
 from appliance.loop import ExecutorLoop
 from appliance.messages import (
@@ -161,7 +161,6 @@ class Service:
             in_hand=in_hand,
             memory=memory,
             database=settings.database,
-            receive_maximum=settings.receive_maximum,
             limits=frames.Limits(max_bytes=int(settings.max_frame)),
             reject=self._reject,
             repeat=self._repeat,
@@ -248,9 +247,8 @@ class Service:
             parts.enter_context(self._sampler)
             self._wait_for_idle_baseline()
             parts.enter_context(self._opener)
-            folder, database = self._settings.conditions, self._settings.database
-            self._intake.start_with(kept_policies(database, self._book))
-            self._intake.start_with(policies_to_start_from(folder, database, self._book))
+            for found in policies_before_requests(self._settings, self._topics, self._book):
+                self._intake.start_with(found)
             parts.enter_context(self._intake)
             parts.callback(self._gateway.drain)
             self._gateway.open()

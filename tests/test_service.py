@@ -373,6 +373,23 @@ def test_a_policy_that_the_broker_retained_is_in_force_after_the_first_start(
     assert reply.policy_version == 1
 
 
+def test_a_request_that_waits_for_an_appliance_without_its_database_finds_the_retained_policy(
+    settings: Settings,
+) -> None:
+    with client_of(settings) as client:
+        with serving(settings):
+            push(client, POLICY, retain=True)
+        waiting = client.submit("gate", npy())
+        client.publish("anything", b"")  # the broker has all that was sent before
+        settings.database.unlink()
+
+        with serving(settings):
+            reply = waiting.result(WAIT_S)
+        client.publish(client.topics.policy_set("gate"), b"", retain=True)
+
+    assert answered(reply).policy_version == 1
+
+
 def test_the_status_tells_online_and_stopped(settings: Settings) -> None:
     with client_of(settings) as client:
         status = Watch(client, client.topics.appliance_status(settings.appliance_id))

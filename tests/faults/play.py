@@ -28,9 +28,6 @@ MAY_END = frozenset({Kind.MEMORY, Kind.FULL_DISK, Kind.DAMAGED_HEADER, Kind.DAMA
 
 TOLERATED: Mapping[Kind, frozenset[int]] = {
     Kind.MEMORY: frozenset({429, 500, 503}),
-    # A push waits for the stage, and requests behind it for the push: beyond a bound they are
-    # turned away.
-    Kind.STAGE_HANGS: frozenset({429}),
 }
 """Codes with which any request may be rejected under a fault."""
 
@@ -44,14 +41,10 @@ class Outcome:
     answered: int = 0
     violations: tuple[str, ...] = ()
     recoveries_s: Mapping[Kind, float] = field(default_factory=dict)
-    skipped: str | None = None
 
 
 def play(schedule: Schedule, *, patience_s: float, keep: Path | None = None) -> Outcome:
     """Plays it in a folder of its own, which is kept where `keep` says so."""
-    lacking = lacks(schedule)
-    if lacking is not None:
-        return Outcome(schedule=schedule, skipped=lacking)
     with ExitStack() as stack:
         folder = keep
         if folder is None:
@@ -65,13 +58,16 @@ def play(schedule: Schedule, *, patience_s: float, keep: Path | None = None) -> 
         return _play_in(world, schedule, patience_s)
 
 
-def lacks(schedule: Schedule) -> str | None:
-    """Why this machine cannot play a schedule, as a sentence; None where it can."""
-    if Kind.CLOCK in schedule.kinds and (lacking := wall_clock.lacks()) is not None:
-        return lacking
-    if Kind.FULL_DISK in schedule.kinds and not _may_mount():
-        return "no small disk can be mounted here: only root may, and not in every container"
-    return None
+def unplayable() -> dict[Kind, str]:
+    """The kinds of faults that this machine cannot bring about, and why, as sentences."""
+    found = {}
+    if (lacking := wall_clock.lacks()) is not None:
+        found[Kind.CLOCK] = lacking
+    if not _may_mount():
+        found[Kind.FULL_DISK] = (
+            "no small disk can be mounted here: only root may, and not in every container"
+        )
+    return found
 
 
 def _play_in(world: World, schedule: Schedule, patience_s: float) -> Outcome:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from random import Random
 from types import TracebackType
@@ -110,13 +110,13 @@ class Proxy:
         with contextlib.suppress(OSError):
             while data := await reader.read(_CHUNK_BYTES):
                 for packet in packets.feed(data):
-                    self._send(packet, writer.transport.write)
+                    self._send(packet, writer.transport)
                 await writer.drain()
         # A silent network hides a goodbye as well; who cuts it ends both sides.
         if not self.weather.silent:
             writer.close()
 
-    def _send(self, packet: bytes, write: Callable[[bytes], None]) -> None:
+    def _send(self, packet: bytes, transport: asyncio.WriteTransport) -> None:
         weather = self.weather
         if weather.silent:
             return
@@ -124,6 +124,11 @@ class Proxy:
         if kind_of(packet) in ACKNOWLEDGEMENTS:
             delay_s = weather.ack_delay_s + self._chance.uniform(0.0, weather.ack_jitter_s)
         if delay_s > 0.0:
-            self._loop.call_later(delay_s, write, packet)
+            self._loop.call_later(delay_s, _write, transport, packet)
         else:
-            write(packet)
+            _write(transport, packet)
+
+
+def _write(transport: asyncio.WriteTransport, packet: bytes) -> None:
+    if not transport.is_closing():
+        transport.write(packet)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from enum import Enum
 from random import Random
 
@@ -51,7 +52,7 @@ class Fault:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Schedule:
-    """Two faults, one after the other or the second within the first."""
+    """Two faults at most, one after the other or the second within the first."""
 
     seed: int
     number: int
@@ -61,6 +62,11 @@ class Schedule:
     @property
     def kinds(self) -> frozenset[Kind]:
         return frozenset(fault.kind for fault in self.faults)
+
+    def without(self, kinds: Collection[Kind]) -> Schedule:
+        """The same where some faults cannot be brought about."""
+        left = tuple(fault for fault in self.faults if fault.kind not in kinds)
+        return replace(self, faults=left, overlap=self.overlap and len(left) == FAULTS_EACH)
 
     def __str__(self) -> str:
         joined = " within ".join if self.overlap else ", then ".join

@@ -21,6 +21,7 @@ from tests.faults.world import DIGITS, World, rows_of, wait_for
 pytestmark = pytest.mark.faults
 
 WAIT_S = 30.0
+BACKLOG = 700
 NEVER = Weather(ack_delay_s=3600.0)
 """Acknowledgements stay on their way."""
 
@@ -162,6 +163,18 @@ def test_a_killed_broker_delivers_what_it_had_saved(world: World) -> None:
     assert wait_for(lambda: len(logged(world)) >= 1, WAIT_S)
     assert all_is_well(world)
     assert world.history().promised(acknowledged_s)
+
+
+def test_a_backlog_after_an_outage_is_answered_whole(world: World) -> None:
+    world.kill_appliance()
+    for _ in range(BACKLOG):
+        world.load.probe.send(a_frame())
+        world.load.counter.send(a_frame())
+    assert wait_for(lambda: not world.load.outstanding(), WAIT_S)
+    world.serving.start()
+
+    assert wait_for(lambda: len(replies(world)) >= 2 * BACKLOG, WAIT_S)
+    assert all_is_well(world)
 
 
 def test_killed_while_a_policy_is_taken_in_the_last_accepted_one_is_in_force(world: World) -> None:

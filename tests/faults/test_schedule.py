@@ -35,3 +35,13 @@ def test_another_seed_makes_other_schedules() -> None:
     assert [schedule(1, n).faults for n in range(ROUND)] != [
         schedule(2, n).faults for n in range(ROUND)
     ]
+
+
+def test_what_a_machine_cannot_do_is_left_out_and_the_rest_is_played() -> None:
+    planned = schedule(1, 0)
+    first, second = planned.faults
+
+    left = planned.without({first.kind})
+
+    assert left.faults == (second,)
+    assert not left.overlap
