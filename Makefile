@@ -3,13 +3,17 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo check test test-integration test-page test-node-red test-container contracts abuse fuzz faults soak audit bench digits clean
+.PHONY: demo check test test-training test-integration test-page test-node-red test-container contracts abuse fuzz faults soak audit bench digits clean
 
 demo: .venv/.demo mosquitto
 	$(BIN)/delen demo $(ARGS)
 
 test: .venv/.dev mosquitto
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+# One after the other: torch has threads of its own.
+test-training: .venv/.dev mosquitto
+	$(BIN)/python -m pytest tests/modelling -m training $(ARGS)
 
 test-integration: .venv/.dev mosquitto
 	@sh deploy/install-packages prometheus

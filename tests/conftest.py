@@ -1,4 +1,4 @@
-"""A real broker for the tests that need one."""
+"""A real broker for the tests that need one, and how properties are tried."""
 
 from __future__ import annotations
 
@@ -6,9 +6,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from typing import Protocol
 
+import hypothesis
 import pytest
 
 from appliance.broker import Mosquitto
+
+# How long an example takes says nothing on a machine that others use, too.
+hypothesis.settings.register_profile("delen", deadline=None)
+hypothesis.settings.load_profile("delen")
 
 
 class StartBroker(Protocol):

@@ -17,6 +17,8 @@ from appliance.modelling.training.gradients import rescale_gradients
 from appliance.modelling.training.losses import distillation, residual, total_loss, weighted_sum
 from tests.modelling.runs import small_spec
 
+pytestmark = pytest.mark.training
+
 UNSURE = torch.zeros(4, 2)
 SURE = torch.tensor([[5.0, 0.0]] * 4)
 FIRST = torch.zeros(4, dtype=torch.int64)

@@ -21,6 +21,8 @@ from tests.modelling.runs import delen
 from tests.power.lines import ORIN_NANO
 from tests.power.test_meters import a_program
 
+pytestmark = pytest.mark.training
+
 DIGITS = Path("engines/digits")
 BUSY_W = 30.0
 FOLLOWS_THIS_PROCESS = f"{sys.executable} -m appliance.demo.tegrastats --idle 4.5 --busy {BUSY_W:g}"

@@ -19,6 +19,8 @@ from appliance.modelling.networks.multi_exit import MultiExitNetwork, wrapped
 from appliance.modelling.networks.pretrained import read_weights
 from tests.modelling.runs import OWN_NETWORK
 
+pytestmark = pytest.mark.training
+
 EXITS = {
     "digits": 4,
     "resnet18": 4,

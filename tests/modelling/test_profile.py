@@ -24,6 +24,8 @@ from tests.engines import tiny_engine
 from tests.modelling.runs import delen
 from tests.modelling.trees import write_wav
 
+pytestmark = pytest.mark.training
+
 
 def test_latency_is_of_each_stage_and_batch_size(tmp_path: Path) -> None:
     engine = manifest.load(tiny_engine(tmp_path / "tiny"))

@@ -15,6 +15,8 @@ from tests.appliances import client_of, push, serving, settings_for
 from tests.modelling.runs import delen
 from tests.modelling.trees import food101_tree, speech_commands_tree
 
+pytestmark = pytest.mark.training
+
 POLICY = """
 tenant: gate
 version: 1

@@ -29,6 +29,8 @@ from appliance.modelling.training.train import train
 from tests.modelling.runs import OWN_NETWORK, delen, say_nothing, small_spec
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.training
+
 
 def test_the_stages_of_a_split_answer_as_the_network_does(run: Path, engine: Path) -> None:
     network = build("digits", classes=2).eval()

@@ -22,6 +22,8 @@ from appliance.modelling.training.train import train
 from tests.modelling.runs import delen, say_nothing, small_dataset, small_spec
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.training
+
 NETWORK_THAT_NORMALISES_ROWS = """
 from torch import nn
 from appliance.engine import InputSpec, Kind
