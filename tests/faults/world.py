@@ -148,6 +148,16 @@ class World:
         killed_s = time.time()
         self.forgotten.append(Forgotten(saved_s=self.broker_saved_s(), killed_s=killed_s))
 
+    def wait_until_saved(self) -> None:
+        """Waits until the broker has written down what it keeps now, the appliance's session too.
+
+        A killed broker forgets a session that is younger than that, and with it whatever comes
+        before the appliance is back.
+        """
+        now_s = time.time()
+        if not wait_for(lambda: self.broker_saved_s() > now_s, READY_S):
+            raise TimeoutError("the broker saves nothing")
+
     def broker_saved_s(self) -> float:
         """When the broker last wrote down what it keeps; it takes nothing in while it does."""
         try:
