@@ -63,7 +63,7 @@ bench: .venv/.dev mosquitto
 # Real processes under a seeded schedule of faults; ARGS="--schedules 200" for the whole.
 faults: .venv/.dev mosquitto
 	@sh deploy/install-packages compiler
-	$(BIN)/python -m pytest tests/faults -m faults
+	$(BIN)/python -m pytest tests/faults -m faults >&2
 	$(BIN)/python -m tests.faults $(ARGS)
 
 # Load with mild faults for long; ARGS="--minutes 30 --png soak.png".

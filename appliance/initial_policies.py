@@ -30,7 +30,7 @@ def policies_before_requests(
     The next ones are looked for once those before are in force.
     """
     yield kept_policies(settings.database, book)
-    yield _retained_for_a_lost_database(settings, topics, book)
+    yield _retained(settings, topics, book)
     yield policies_to_start_from(settings.conditions, settings.database, book)
 
 
@@ -44,21 +44,16 @@ def kept_policies(database: Path, book: PolicyBook) -> list[PolicyStart]:
     ]
 
 
-def _retained_for_a_lost_database(
-    settings: Settings, topics: Topics, book: PolicyBook
-) -> list[PolicyStart]:
-    """Where no policy was ever kept: those that the broker has retained.
+def _retained(settings: Settings, topics: Topics, book: PolicyBook) -> list[PolicyStart]:
+    """Those that the broker has retained; a version below the one in force is passed by.
 
-    They would come by themselves, but behind the requests that it kept for this appliance, which
-    would find no policy.
+    They would come by themselves, but behind the requests that it kept for this appliance: after
+    the loss of a database these would find no policy, and after a pause an old one.
     """
-    with Reader(settings.database) as reader:
-        if reader.known_tenants():
-            return []
     try:
         documents = retained_policies(BrokerAddress.of(settings), topics)
     except BrokerError as error:
-        _log.warning("there are no policies yet, and %s", error)
+        _log.warning("policies may come late: %s", error)
         return []
     return [
         PolicyStart(tenant=tenant, put_in_force=partial(book.push, tenant, document, retained=True))

@@ -390,6 +390,23 @@ def test_a_request_that_waits_for_an_appliance_without_its_database_finds_the_re
     assert answered(reply).policy_version == 1
 
 
+def test_a_request_that_waits_finds_the_policy_that_was_retained_before_it(
+    settings: Settings,
+) -> None:
+    with client_of(settings) as client:
+        with serving(settings):
+            push(client, POLICY)
+        newer = POLICY.replace("version: 1", "version: 2")
+        client.publish(client.topics.policy_set("gate"), newer.encode(), retain=True)
+        waiting = client.submit("gate", npy())
+
+        with serving(settings):
+            reply = waiting.result(WAIT_S)
+        client.publish(client.topics.policy_set("gate"), b"", retain=True)
+
+    assert answered(reply).policy_version == 2
+
+
 def test_the_status_tells_online_and_stopped(settings: Settings) -> None:
     with client_of(settings) as client:
         status = Watch(client, client.topics.appliance_status(settings.appliance_id))

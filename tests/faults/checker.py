@@ -14,9 +14,6 @@ from tests.faults.history import Heard, History, Row, Sent
 ROUNDING_J = 1e-5
 """Telemetry tells joules in millionths, and adds four of them up."""
 
-STORE_FAILED = 500
-"""The code of a push that the store could not take."""
-
 
 def violations(history: History) -> list[str]:
     """Everything that was promised and does not hold; empty where all does."""
@@ -109,7 +106,7 @@ def _of_policies(history: History) -> Iterator[str]:
             continue
         if accepted is not None and in_force < accepted:
             yield f"version {in_force} is in force for {tenant}, after {accepted} was accepted"
-        if any(one.rejected == STORE_FAILED for one in told):
+        if any(one.unable for one in told):
             continue
         promised = [
             one.version

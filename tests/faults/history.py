@@ -60,11 +60,12 @@ class Push:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Told:
-    """What a policy state said: the version in force, and the code of a rejection."""
+    """What a policy state said: the version in force, and how it was with the last push."""
 
     tenant: str
     version: int | None
-    rejected: int | None = None
+    unable: bool = False
+    """Whether the last push was turned away for what the appliance could not do at that time."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

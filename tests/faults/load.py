@@ -21,6 +21,8 @@ ENGINES = {GATE: "digits", METER: "digits", LAB: faulty_engine.NAME}
 
 BEAT_S = 0.05
 PUSH_EVERY = 14
+EXPIRED = frozenset({408, 429})
+"""How a request is rejected for which its time is over, or will be before it can be answered."""
 ODD_EVERY = 10
 """Every so many beats something unusual is sent: what expires, what names a foreign topic."""
 
@@ -131,7 +133,7 @@ class Load:
     def _send_oddity(self, number: int) -> None:
         frame = self._chance.choice(self._frames)
         if number % 2:
-            self.camera.send(frame, tolerated=self._tolerated | {408}, expires_s=1)
+            self.camera.send(frame, tolerated=self._tolerated | EXPIRED, expires_s=1)
         else:
             foreign = self._topics.result(METER, self.counter.name)
             self.camera.send(frame, tolerated=self._tolerated | {403}, foreign_topic=foreign)

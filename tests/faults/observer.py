@@ -15,11 +15,14 @@ from paho.mqtt.reasoncodes import ReasonCode
 from typing_extensions import Self
 
 from appliance.broker import HOST
+from appliance.errors import Code
 from appliance.messages import POLICY_STATE, REPLY, Result
 from appliance.topics import Topics
 from tests.faults.history import Heard, Joules, Told
 
 SESSION_S = 3600
+OUT = "out of service"
+"""What a rejection says where the push's engine does not serve."""
 
 
 class Observer:
@@ -112,7 +115,8 @@ class Observer:
                 Told(
                     tenant=state.tenant,
                     version=state.version,
-                    rejected=None if rejection is None else rejection.code,
+                    unable=rejection is not None
+                    and (rejection.code == Code.ENGINE_FAILED or OUT in rejection.detail),
                 )
             )
 

@@ -53,6 +53,8 @@ def play(schedule: Schedule, *, patience_s: float, keep: Path | None = None) -> 
         disk = stack.enter_context(_disk(folder / "disk", small=Kind.FULL_DISK in schedule.kinds))
         try:
             world = stack.enter_context(_world(schedule, folder, disk))
+            if Kind.BROKER_KILLED in schedule.kinds:
+                world.wait_until_saved()
         except TimeoutError as error:
             return Outcome(schedule=schedule, violations=(str(error),))
         return _play_in(world, schedule, patience_s)

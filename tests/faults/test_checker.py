@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.energy import IDLE
-from appliance.errors import Code
 from appliance.ledger import LedgerRow
 from appliance.messages import Rejection, Result
 from tests.faults.checker import violations
@@ -287,8 +286,8 @@ def test_a_rejection_at_the_door_is_known_by_the_reply_that_was_heard() -> None:
     assert violations(turned_away) == []
 
 
-def test_a_push_that_the_store_could_not_take_need_not_be_in_force() -> None:
-    failed = Told(tenant="gate", version=1, rejected=int(Code.ENGINE_FAILED))
+def test_a_push_that_the_appliance_could_not_take_need_not_be_in_force() -> None:
+    failed = Told(tenant="gate", version=1, unable=True)
     told = [one for one in MARKED.told if (one.tenant, one.version) != ("gate", 2)]
 
     history = replace(roll_a_policy_back(MARKED), told=[*told, failed])

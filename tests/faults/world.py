@@ -146,9 +146,24 @@ class World:
         """SIGKILL, and what it forgets by that."""
         self.broker.kill()
         killed_s = time.time()
-        saved = self.folder / "broker" / "mosquitto.db"
-        saved_s = saved.stat().st_mtime if saved.exists() else float("-inf")
-        self.forgotten.append(Forgotten(saved_s=saved_s, killed_s=killed_s))
+        self.forgotten.append(Forgotten(saved_s=self.broker_saved_s(), killed_s=killed_s))
+
+    def wait_until_saved(self) -> None:
+        """Waits until the broker has written down what it keeps now, the appliance's session too.
+
+        A killed broker forgets a session that is younger than that, and with it whatever comes
+        before the appliance is back.
+        """
+        now_s = time.time()
+        if not wait_for(lambda: self.broker_saved_s() > now_s, READY_S):
+            raise TimeoutError("the broker saves nothing")
+
+    def broker_saved_s(self) -> float:
+        """When the broker last wrote down what it keeps; it takes nothing in while it does."""
+        try:
+            return (self.folder / "broker" / "mosquitto.db").stat().st_mtime
+        except FileNotFoundError:
+            return float("-inf")
 
     def kill_appliance(self) -> None:
         """SIGKILL."""
