@@ -78,8 +78,12 @@ class Watcher:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._client.disconnect()
-        self._client.loop_stop()
+        client = self._client
+        client.disconnect()
+        client.loop_stop()
+        # Else the client and this would hold each other until the garbage is collected, which finds
+        # the client's sockets before the client that closes them.
+        client.on_connect = client.on_connect_fail = client.on_disconnect = client.on_message = None
 
     def take(self) -> list[tuple[float, Received]]:
         """What came since it was last taken, each with its moment in seconds since the epoch."""

@@ -211,14 +211,16 @@ def test_a_history_forgets_what_is_older_than_its_span() -> None:
 
 
 def test_a_full_history_merges_what_is_old_and_keeps_the_peaks() -> None:
-    history = History(peaks=("p99",), rows=8, span_s=1e9)
+    history = History(peaks=("p99",), sums=("window",), rows=8, span_s=1e9)
 
     for second in range(9):
-        history.append(float(second), {"p99": float(second), "rate": float(second)})
+        figure = float(second)
+        history.append(figure, {"p99": figure, "rate": figure, "window": 1.0})
 
     assert history.times_s().tolist() == [1.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]
     assert history.column("p99").tolist() == [1.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]
     assert history.column("rate").tolist() == [0.5, 2.5, 4.0, 5.0, 6.0, 7.0, 8.0]
+    assert history.column("window").tolist() == [2.0, 2.0, 1.0, 1.0, 1.0, 1.0, 1.0]
 
 
 def test_a_figure_that_a_row_lacks_is_not_a_number() -> None:

@@ -43,7 +43,7 @@ class TenantView:
         """When it was last heard of, in seconds since the epoch."""
         self.telemetry: TenantTelemetry | None = None
         self.state: PolicyState | None = None
-        self.history = History(peaks=PEAKS)
+        self.history = History(peaks=PEAKS, sums=("window_s",))
         self.marks: deque[Mark] = deque(maxlen=MAX_MARKS)
         self.replies: deque[SeenReply] = deque(maxlen=MAX_REPLIES)
         """The latest, of those that were watched; the newest last."""
@@ -108,6 +108,7 @@ def _figures(reading: TenantTelemetry, exits: int) -> dict[str, float | None]:
     window_s = max(reading.window_s, 1e-3)
     budget = reading.budget
     figures: dict[str, float | None] = {
+        "window_s": window_s,
         "rate_per_s": reading.rate_per_s,
         "answered_per_s": reading.answered / window_s,
         "rejected_per_s": reading.rejected / window_s,

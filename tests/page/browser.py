@@ -29,7 +29,10 @@ LOOPBACK = ("127.0.0.1", "localhost")
 
 
 def wait_for(holds: Callable[[], Any], what: str) -> Any:
-    """Waits until something is so, and gives what it is; fails with a sentence where it is not."""
+    """Waits until something is so, and gives what it is; fails with a sentence where it is not.
+
+    A page may be drawn anew between the look for a part of it and the look at that.
+    """
     end_s = time.monotonic() + WAIT_S
     while time.monotonic() < end_s:
         found = holds()
