@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.fleet.appliances import Standing
-from appliance.fleet.fleet import MAX_TENANTS, Fleet
+from appliance.fleet.fleet import MAX_HELD_BYTES, MAX_TENANTS, Fleet
 from appliance.fleet.history import History
-from appliance.fleet.marks import MarkKind
+from appliance.fleet.marks import MAX_CHARACTERS, MarkKind
 from appliance.fleet.reports import MAX_BYTES, Received, Unreadable, read_report
 from appliance.fleet.room import FORGOTTEN_AFTER_S
 from tests.reports import (
@@ -167,6 +167,23 @@ def test_tenants_without_end_are_left_out_and_counted() -> None:
 
     assert len(fleet.tenants) == MAX_TENANTS
     assert fleet.left_out == 7
+
+
+def test_long_policies_without_end_are_left_out_and_counted() -> None:
+    long = "#" * 200_000
+    fleet = fleet_of(*(policy_state(f"t{n}", "a", document=long) for n in range(100)))
+
+    held = [view for view in fleet.tenants.values() if view.state is not None]
+
+    assert len(held) == MAX_HELD_BYTES // len(policy_state("t10", "a", document=long).payload)
+    assert fleet.left_out == 100 - len(held)
+
+
+def test_a_long_name_makes_no_long_mark() -> None:
+    fleet = fleet_of(tenant_telemetry("gate", "a"), tenant_telemetry("gate", "a", mode="m" * 9999))
+
+    (mark,) = fleet.tenants["a", "gate"].marks
+    assert len(mark.text) == MAX_CHARACTERS
 
 
 def test_who_was_silent_for_long_makes_room() -> None:

@@ -261,20 +261,27 @@ class PolicyPage:
             self._picture.fleet, tenant=self._tenant, document=self._text, version=policy.version
         )
         try:
-            self._picture.watcher.push(self._tenant, self._text.encode())
+            number = self._picture.watcher.push(self._tenant, self._text.encode())
         except BrokerError as error:
             self._pushed.set_text(str(error))
             return
         self._pushed.set_text("Pushed; waiting for the appliances ...")
-        self._show_outcome(await self._outcome_of(push))
+        await self._await_outcome(push, number)
 
-    async def _outcome_of(self, push: Push) -> Outcome:
+    async def _await_outcome(self, push: Push, number: int) -> None:
+        """Shows what becomes of a message that pushes a policy."""
         for _ in range(int(PUSH_TIMEOUT_S / CHECK_EVERY_S)):
-            outcome = push.outcome()
-            if outcome.is_complete:
-                return outcome
+            refusal = self._picture.watcher.refusal(number)
+            if refusal is not None:
+                self._pushed.set_text(
+                    f"{refusal}. May its user {self._settings.mqtt_username or '(none)'} push"
+                    " policies, as `fleet` may?"
+                )
+                return
+            if push.outcome().is_complete:
+                break
             await asyncio.sleep(CHECK_EVERY_S)
-        return push.outcome()
+        self._show_outcome(push.outcome())
 
     def _show_outcome(self, outcome: Outcome) -> None:
         self._pushed.set_text(words.short(outcome.sentence))

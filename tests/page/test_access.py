@@ -45,6 +45,22 @@ def test_who_knows_the_password_gets_in_and_out_again(
         assert PASSWORD not in browser.driver.page_source
 
 
+def test_a_page_that_is_open_ends_with_its_session(
+    browser: Browser, own_broker: Mosquitto, folder: Path
+) -> None:
+    with dashboard(own_broker, folder, prefix=PREFIX, dashboard_password=PASSWORD) as url:
+        browser.open(url)
+        field = browser.driver.find_element(By.NAME, "password")
+        field.send_keys(PASSWORD)
+        field.submit()
+        browser.wait_for_text("No appliance has been heard of yet")
+        (cookie,) = browser.driver.get_cookies()
+
+        httpx.post(f"{url}/logout", cookies={cookie["name"]: cookie["value"]})
+
+        browser.wait_for_text("The dashboard's password")
+
+
 def test_nothing_behind_the_gate_is_told_without_a_session(
     own_broker: Mosquitto, folder: Path
 ) -> None:

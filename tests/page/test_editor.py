@@ -11,10 +11,13 @@ from selenium.webdriver.common.by import By
 
 from appliance.broker import Mosquitto
 from appliance.messages import Result
+from appliance.session import Session
 from appliance.settings import Settings
-from tests.appliances import client_of, push, serving, settings_for
+from tests.appliances import address, client_of, push, serving, settings_for
+from tests.conftest import StartBroker
 from tests.engines import tiny_engine
 from tests.page.browser import Browser, dashboard, wait_for
+from tests.reports import PREFIX, policy_state
 from tests.test_service import npy
 
 pytestmark = pytest.mark.page
@@ -40,13 +43,18 @@ def editing(
         broker, folder, prefix=box.topic_prefix, dashboard_password=PASSWORD, **settings
     ) as url:
         browser.open(url)
-        field = browser.driver.find_element(By.NAME, "password")
-        field.send_keys(PASSWORD)
-        field.submit()
+        log_in(browser)
         wait_for(lambda: browser.row(box.appliance_id), "the appliance")
         browser.open(f"{url}/policy/{box.appliance_id}/gate")
         wait_for(lambda: "version: 2" in browser.editor_text(), "the next version in the editor")
         yield url
+
+
+def log_in(browser: Browser) -> None:
+    field = browser.driver.find_element(By.NAME, "password")
+    field.send_keys(PASSWORD)
+    field.submit()
+    browser.wait_for_text("Log out")
 
 
 def _on_the_box(box: Settings) -> dict[str, object]:
@@ -105,6 +113,27 @@ def test_a_pushed_policy_is_watched_until_it_is_in_force(
             browser.wait_for_text(f"version 2 is in force on {box.appliance_id}")
             wait_for(lambda: browser.row(box.appliance_id)[1] == "version 2", "its report")
             wait_for(lambda: "version: 3" in browser.editor_text(), "the version after it")
+
+
+def test_a_broker_that_takes_no_policy_from_the_dashboard_is_told_of(
+    browser: Browser, start_broker: StartBroker, folder: Path
+) -> None:
+    users = {"viewer": "v", "script": "s"}
+    rights = "user viewer\ntopic read delen/v1/#\nuser script\ntopic readwrite delen/v1/#\n"
+    broker = start_broker(users=users, acl=rights)
+    state = policy_state("gate", "a", document=POLICY.format(1, "40ms"), retained=True)
+    script = address(broker, username="script", password="s")  # noqa: S106
+    viewer = {"mqtt_username": "viewer", "mqtt_password": "v", "dashboard_password": PASSWORD}
+    with Session(script) as client, dashboard(broker, folder, prefix=PREFIX, **viewer) as url:
+        client.publish(state.topic, state.payload, retain=True)
+        browser.open(url)
+        log_in(browser)
+        browser.open(f"{url}/policy/a/gate")
+        wait_for(lambda: "version: 2" in browser.editor_text(), "the next version in the editor")
+
+        browser.press("Push")
+
+        browser.wait_for_text("the broker did not take it: Not authorized")
 
 
 def test_two_people_who_edit_one_policy_are_shown_each_others_version(
