@@ -161,6 +161,14 @@ class Browser:
         )
         return dict(found or [])
 
+    def wait_for_line(self, title: str, name: str, values: list[float]) -> None:
+        """Waits until a line of the chart under a heading has these values."""
+
+        def drawn() -> list[float | None]:
+            return [value for _, value in self.series(title).get(name, [])]
+
+        wait_for(lambda: drawn() == values, f"{name} of {title!r} is {values}")
+
     def button(self, label: str) -> WebElement:
         path = f"//button[normalize-space(.)={json.dumps(label)}]"
         found: list[WebElement] = wait_for(
