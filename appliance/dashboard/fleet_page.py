@@ -28,7 +28,6 @@ class FleetPage:
 
     def __init__(self, picture: Picture) -> None:
         self._picture = picture
-        self._seen = -1
         self._tiles()
         self._tables()
         self.show()
