@@ -33,7 +33,7 @@ test-node-red: .venv/.dev mosquitto
 
 test-page: .venv/.dev mosquitto
 	@sh deploy/install-packages chromium
-	$(BIN)/python -m pytest tests/page -m page $(ARGS)
+	$(BIN)/python -m pytest tests/page -m page -n 2 $(ARGS)
 
 check: .venv/.dev
 	$(BIN)/ruff check

@@ -26,6 +26,7 @@ MAX_WAITING = 20_000
 """How many messages may wait to be taken; of more, the oldest go."""
 
 MAX_WAITING_BYTES = 32 * 1024 * 1024
+MAX_REFUSALS = 20
 RETRY_AT_MOST_S = 5
 
 
@@ -57,10 +58,12 @@ class Watcher:
         self._client.on_connect_fail = self._unreachable
         self._client.on_disconnect = self._disconnected
         self._client.on_message = self._received
+        self._client.on_publish = self._published
         self._client.reconnect_delay_set(1, RETRY_AT_MOST_S)
         self._waiting: deque[tuple[float, Received]] = deque()
         self._waiting_bytes = 0
         self._looked_at: Counter[str] = Counter()
+        self._refusals: deque[tuple[int, str]] = deque(maxlen=MAX_REFUSALS)
         self._lock = threading.Lock()
         self.link = Link(connected=False, since_s=time.time(), failure="not connected yet")
 
@@ -78,8 +81,13 @@ class Watcher:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._client.disconnect()
-        self._client.loop_stop()
+        client = self._client
+        client.disconnect()
+        client.loop_stop()
+        # Else the client and this would hold each other until the garbage is collected, which finds
+        # the client's sockets before the client that closes them.
+        client.on_connect = client.on_connect_fail = client.on_disconnect = client.on_message = None
+        client.on_publish = None
 
     def take(self) -> list[tuple[float, Received]]:
         """What came since it was last taken, each with its moment in seconds since the epoch."""
@@ -100,16 +108,22 @@ class Watcher:
             del self._looked_at[tenant]
             self._client.unsubscribe(self._results(tenant))
 
-    def push(self, tenant: str, document: bytes) -> None:
+    def push(self, tenant: str, document: bytes) -> int:
         """Publishes a policy; what becomes of it is told by the appliances' policy states.
 
-        Raises BrokerError where there is no connection.
+        Gives the message's number, by which `refusal` says whether the broker took it. Raises
+        BrokerError where there is no connection.
         """
         if not self._client.is_connected():
             raise BrokerError(f"no connection to the broker {self._broker}: nothing was pushed")
         sent = self._client.publish(self.topics.policy_set(tenant), document, qos=1)
         if sent.rc != mqtt.MQTT_ERR_SUCCESS:
             raise BrokerError(f"the policy was not sent: {mqtt.error_string(sent.rc)}")
+        return sent.mid
+
+    def refusal(self, number: int) -> str | None:
+        """Why the broker did not take a message; None where it did, or has not answered yet."""
+        return next((why for refused, why in list(self._refusals) if refused == number), None)
 
     def _results(self, tenant: str) -> str:
         return f"{self.topics.result(tenant)}/#"
@@ -159,6 +173,17 @@ class Watcher:
     def _lost(self, failure: str) -> None:
         since_s = time.time() if self.link.connected else self.link.since_s
         self.link = Link(connected=False, since_s=since_s, failure=failure)
+
+    def _published(
+        self,
+        _client: mqtt.Client,
+        _userdata: object,
+        number: int,
+        reason: ReasonCode,
+        _properties: Properties,
+    ) -> None:
+        if reason.is_failure:
+            self._refusals.append((number, f"the broker did not take it: {reason}"))
 
     def _received(self, _client: mqtt.Client, _userdata: object, message: mqtt.MQTTMessage) -> None:
         received = Received(

@@ -162,6 +162,15 @@ def test_a_draft_begins_as_the_next_version_of_what_is_in_force() -> None:
     assert text == "# ours\ntenant: gate\nversion: 8 # seven\nengine: tiny\n"
 
 
+def test_json_in_one_line_is_edited_as_yaml() -> None:
+    document = '{"tenant": "gate", "version": 7, "bounds": {"response_time": "40ms"}}'
+    fleet = fleet_of(policy_state("gate", "a", version=7, document=document))
+
+    text = draft.new_draft(fleet.tenants["a", "gate"].state, tenant="gate")
+
+    assert text == "tenant: gate\nversion: 8\nbounds:\n  response_time: 40ms\n"
+
+
 @pytest.mark.parametrize("text", ['{"tenant": "gate", "version": 1}', '{\n  "version": 1\n}'])
 def test_the_version_of_a_json_document_can_be_raised(text: str) -> None:
     assert draft.with_version(text, 12) == text.replace("1", "12")

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 import pytest
 from PIL import Image
@@ -143,6 +144,9 @@ def test_ctrl_c_ends_it_with_a_summary_and_no_children(tmp_path: Path) -> None:
         shown = re.search(r" (\w+) +v\d.* ([1-9]\d*) answers", line)
         answered |= set() if shown is None else {shown[1]}
     children = psutil.Process(process.pid).children(recursive=True)
+    address = re.search(r"Dashboard: (http://127\.0\.0\.1:\d+)", begin)
+    assert address is not None
+    page = httpx.get(f"{address[1]}/tenant/demo/gate", trust_env=False).text
 
     process.send_signal(signal.SIGINT)
     output, complaints = process.communicate(timeout=WAIT_S)
@@ -150,7 +154,7 @@ def test_ctrl_c_ends_it_with_a_summary_and_no_children(tmp_path: Path) -> None:
     assert process.returncode == 0, complaints
     assert "of 60 s" in output
     assert "tenant, policy in force" in output
-    assert "Dashboard: http://127.0.0.1:" in begin
+    assert "Bounds kept" in page
     assert len(children) == 4  # broker, appliance, the stand-in for its meter, dashboard
     assert not any(child.is_running() for child in children)
 

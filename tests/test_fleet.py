@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.fleet.appliances import Standing
-from appliance.fleet.fleet import MAX_TENANTS, Fleet
+from appliance.fleet.fleet import MAX_HELD_BYTES, MAX_TENANTS, Fleet
 from appliance.fleet.history import History
-from appliance.fleet.marks import MarkKind
+from appliance.fleet.marks import MAX_CHARACTERS, MarkKind
 from appliance.fleet.reports import MAX_BYTES, Received, Unreadable, read_report
 from appliance.fleet.room import FORGOTTEN_AFTER_S
 from tests.reports import (
@@ -169,6 +169,23 @@ def test_tenants_without_end_are_left_out_and_counted() -> None:
     assert fleet.left_out == 7
 
 
+def test_long_policies_without_end_are_left_out_and_counted() -> None:
+    long = "#" * 200_000
+    fleet = fleet_of(*(policy_state(f"t{n}", "a", document=long) for n in range(100)))
+
+    held = [view for view in fleet.tenants.values() if view.state is not None]
+
+    assert len(held) == MAX_HELD_BYTES // len(policy_state("t10", "a", document=long).payload)
+    assert fleet.left_out == 100 - len(held)
+
+
+def test_a_long_name_makes_no_long_mark() -> None:
+    fleet = fleet_of(tenant_telemetry("gate", "a"), tenant_telemetry("gate", "a", mode="m" * 9999))
+
+    (mark,) = fleet.tenants["a", "gate"].marks
+    assert len(mark.text) == MAX_CHARACTERS
+
+
 def test_who_was_silent_for_long_makes_room() -> None:
     fleet = fleet_of(*(policy_state(f"t{n}", "a") for n in range(MAX_TENANTS)))
 
@@ -211,14 +228,16 @@ def test_a_history_forgets_what_is_older_than_its_span() -> None:
 
 
 def test_a_full_history_merges_what_is_old_and_keeps_the_peaks() -> None:
-    history = History(peaks=("p99",), rows=8, span_s=1e9)
+    history = History(peaks=("p99",), sums=("window",), rows=8, span_s=1e9)
 
     for second in range(9):
-        history.append(float(second), {"p99": float(second), "rate": float(second)})
+        figure = float(second)
+        history.append(figure, {"p99": figure, "rate": figure, "window": 1.0})
 
     assert history.times_s().tolist() == [1.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]
     assert history.column("p99").tolist() == [1.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]
     assert history.column("rate").tolist() == [0.5, 2.5, 4.0, 5.0, 6.0, 7.0, 8.0]
+    assert history.column("window").tolist() == [2.0, 2.0, 1.0, 1.0, 1.0, 1.0, 1.0]
 
 
 def test_a_figure_that_a_row_lacks_is_not_a_number() -> None:

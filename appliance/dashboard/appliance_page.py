@@ -184,9 +184,12 @@ def _remarks(view: ApplianceView, now_s: float) -> list[str]:
     said: list[tuple[str, Any]] = [
         ("The meter", told.power.failure),
         ("The log", told.log_failure),
+        ("The database", told.database_mishap),
         ("The last command", told.command_failure),
     ]
     remarks += [f"{what}: {words.short(why)}" for what, why in said if why]
     if told.unlogged:
         remarks.append(f"{told.unlogged} replies of QoS 0 found no room in the log.")
+    if told.unsent:
+        remarks.append(f"{told.unsent} replies and readings of QoS 0 were not taken by the broker.")
     return remarks

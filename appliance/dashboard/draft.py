@@ -7,6 +7,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
+
 from appliance.errors import EngineError, Fault, InvalidDocument, Problem
 from appliance.feasibility import ExitFeasibility, conflicts, exits_of
 from appliance.messages import PolicyState
@@ -55,7 +57,7 @@ def check(text: str, *, tenant: str, engines: Path) -> Checked:
 def new_draft(state: PolicyState | None, *, tenant: str) -> str:
     """What the editor begins with: the policy in force as the next version, or a first one."""
     if state is not None and state.document is not None and state.version is not None:
-        return with_version(state.document, state.version + 1)
+        return with_version(_legible(state.document), state.version + 1)
     version = 1 if state is None or state.version is None else state.version + 1
     engine = state.engine if state is not None and state.engine is not None else "digits"
     lines = (
@@ -67,6 +69,17 @@ def new_draft(state: PolicyState | None, *, tenant: str) -> str:
         "",
     )
     return "\n".join(lines)
+
+
+def _legible(text: str) -> str:
+    """The text itself, or YAML of it where it is JSON in one line, as programs write it."""
+    if not text.startswith("{") or "\n" in text.strip():
+        return text
+    try:
+        value = parse_policy_document(text).value
+    except InvalidDocument:
+        return text
+    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
 
 
 def with_version(text: str, version: int) -> str:

@@ -28,7 +28,6 @@ class FleetPage:
 
     def __init__(self, picture: Picture) -> None:
         self._picture = picture
-        self._seen = -1
         self._tiles()
         self._tables()
         self.show()
@@ -50,7 +49,7 @@ class FleetPage:
                     "tenants": "tenants", "kept": "bound kept", "queue": "waiting",
                     "heard": "heard",
                 },
-                wide=("queue", "heard", "tenants"),
+                wide=("power", "queue", "heard", "tenants"),
                 left=("name", "standing"),
             )  # fmt: skip
             self._appliances.add_slot("body-cell-name", layout.LINK_SLOT)
@@ -151,7 +150,7 @@ def tenants_table(*, with_appliance: bool = True) -> ui.table:
         "mode": "mode", "rate": "requests", "p50": "p50", "p99": "p99", "bound": "bound",
         "kept": "bound kept", "each": "energy each", "budget": "budget left",
     }  # fmt: skip
-    wide = ("mode", "p50", "bound", "each", "budget")
+    wide = ("mode", "rate", "p50", "bound", "each", "budget")
     table = layout.table(columns, wide=wide, left=("name", "appliance", "mode"))
     table.add_slot("body-cell-name", layout.LINK_SLOT)
     return table

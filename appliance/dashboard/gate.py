@@ -58,13 +58,13 @@ class Gate:
     def __init__(
         self, app: ASGIApp, sessions: Sessions, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._app = app
+        self.app = app
         self._sessions = sessions
         self._clock = clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            await self._app(scope, receive, send)
+            await self.app(scope, receive, send)
             return
         headers = Headers(scope=scope)
         answer = self._refusal(scope, headers)
@@ -73,7 +73,7 @@ class Gate:
         if answer is None and not self._is_let_in(headers):
             answer = RedirectResponse(LOGIN, 303)
         if answer is None:
-            await self._app(scope, receive, _with_headers(send))
+            await self.app(scope, receive, _with_headers(send))
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
         else:

@@ -39,9 +39,16 @@ def policy_path(appliance: str, tenant: str) -> str:
 
 @contextmanager
 def page(
-    picture: Picture, *, crumbs: Sequence[tuple[str, str]], can_log_out: bool
+    picture: Picture,
+    *,
+    crumbs: Sequence[tuple[str, str]],
+    is_let_in: Callable[[], bool],
+    can_log_out: bool,
 ) -> Iterator[ui.dark_mode]:
-    """The frame around a page's content; crumbs are texts with the paths that they lead to."""
+    """The frame around a page's content; crumbs are texts with the paths that they lead to.
+
+    Whose session ends is sent to log in again.
+    """
     ui.add_css(_STYLE)
     ui.colors(primary="#2f6f8f")
     dark = ui.dark_mode(None)
@@ -64,6 +71,9 @@ def page(
         yield dark
 
     def show() -> None:
+        if not is_let_in():
+            ui.navigate.to("/login")
+            return
         state = picture.watcher.link
         since = words.duration(max(0.0, picture.now_s() - state.since_s))
         link.set_text("connected, times in UTC" if state.connected else "times in UTC")

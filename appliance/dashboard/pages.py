@@ -4,8 +4,6 @@ import time
 from contextlib import AbstractContextManager
 
 from nicegui import ui
-from starlette.datastructures import Headers
-from starlette.requests import Request
 
 from appliance.dashboard import layout
 from appliance.dashboard.appliance_page import AppliancePage
@@ -51,8 +49,8 @@ class Pages:
                 TenantPage(self._picture, appliance, tenant)
 
         @ui.page("/policy/{appliance}/{tenant}", title="Policy · Dělen")
-        def policy(appliance: str, tenant: str, request: Request) -> None:
-            token = session_token(Headers(scope=request.scope))
+        def policy(appliance: str, tenant: str) -> None:
+            token = _token()
             crumbs = [
                 (appliance, layout.appliance_path(appliance)),
                 (tenant, layout.tenant_path(appliance, tenant)),
@@ -70,4 +68,15 @@ class Pages:
                 )
 
     def _frame(self, *crumbs: tuple[str, str]) -> AbstractContextManager[ui.dark_mode]:
-        return layout.page(self._picture, crumbs=crumbs, can_log_out=self._sessions.wanted)
+        sessions, token = self._sessions, _token()
+        return layout.page(
+            self._picture,
+            crumbs=crumbs,
+            is_let_in=lambda: not sessions.wanted or sessions.holds(token, time.monotonic()),
+            can_log_out=sessions.wanted,
+        )
+
+
+def _token() -> str | None:
+    """The session that the page was asked for with, which is being made."""
+    return session_token(ui.context.client.request.headers)

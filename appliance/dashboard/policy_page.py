@@ -48,10 +48,9 @@ class PolicyPage:
         self._appliance, self._tenant = appliance, tenant
         self._settings, self._replays, self._may_push = settings, replays, may_push
         self._base = self._state
-        self._text = drafts.new_draft(self._base, tenant=tenant)
+        self._text = self._begun = drafts.new_draft(self._base, tenant=tenant)
         self._is_checked = False
         self._checked = Checked(problems=())
-        self._touched = False
         layout.title(f"Policy of {tenant}")
         self._head()
         with ui.element("div").classes("split"):
@@ -158,8 +157,11 @@ class PolicyPage:
             self._states.add_slot("body-cell-rejection", layout.TEXT_SLOT)
 
     def _typed(self) -> None:
-        self._touched = True
         self._is_checked = False
+
+    @property
+    def _is_edited(self) -> bool:
+        return bool(self._editor.value != self._begun)
 
     def refresh(self) -> None:
         """Checks what was typed, and shows what is reported."""
@@ -177,7 +179,7 @@ class PolicyPage:
 
     def _follow_state(self) -> None:
         state = self._state
-        if not self._touched and state is not None and state != self._base:
+        if not self._is_edited and state is not None and state != self._base:
             self._begin_with(state)
         in_force = (
             "nothing is in force yet"
@@ -185,7 +187,7 @@ class PolicyPage:
             else (f"version {_version(state)} is in force")
         )
         self._note.set_text(f"On {words.short(self._appliance)}, {in_force}.")
-        if self._touched and _version(state) != _version(self._base):
+        if self._is_edited and _version(state) != _version(self._base):
             self._show_conflict(
                 f"Version {_version(state)} came into force while you edited version"
                 f" {_version(self._base)}."
@@ -194,8 +196,9 @@ class PolicyPage:
     def _begin_with(self, state: PolicyState | None) -> None:
         self._base = state
         self._conflict.set_visibility(False)
-        self._editor.set_value(drafts.new_draft(state, tenant=self._tenant))
-        self._touched, self._is_checked = False, False
+        self._begun = drafts.new_draft(state, tenant=self._tenant)
+        self._editor.set_value(self._begun)
+        self._is_checked = False
 
     def _take_theirs(self) -> None:
         self._begin_with(self._state)
@@ -258,20 +261,27 @@ class PolicyPage:
             self._picture.fleet, tenant=self._tenant, document=self._text, version=policy.version
         )
         try:
-            self._picture.watcher.push(self._tenant, self._text.encode())
+            number = self._picture.watcher.push(self._tenant, self._text.encode())
         except BrokerError as error:
             self._pushed.set_text(str(error))
             return
         self._pushed.set_text("Pushed; waiting for the appliances ...")
-        self._show_outcome(await self._outcome_of(push))
+        await self._await_outcome(push, number)
 
-    async def _outcome_of(self, push: Push) -> Outcome:
+    async def _await_outcome(self, push: Push, number: int) -> None:
+        """Shows what becomes of a message that pushes a policy."""
         for _ in range(int(PUSH_TIMEOUT_S / CHECK_EVERY_S)):
-            outcome = push.outcome()
-            if outcome.is_complete:
-                return outcome
+            refusal = self._picture.watcher.refusal(number)
+            if refusal is not None:
+                self._pushed.set_text(
+                    f"{refusal}. May its user {self._settings.mqtt_username or '(none)'} push"
+                    " policies, as `fleet` may?"
+                )
+                return
+            if push.outcome().is_complete:
+                break
             await asyncio.sleep(CHECK_EVERY_S)
-        return push.outcome()
+        self._show_outcome(push.outcome())
 
     def _show_outcome(self, outcome: Outcome) -> None:
         self._pushed.set_text(words.short(outcome.sentence))

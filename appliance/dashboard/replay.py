@@ -81,10 +81,10 @@ def happened_in_log(database: Path, tenant: str, *, since_s: float) -> Figures:
 def happened_in_telemetry(view: TenantView) -> Figures:
     """The same, as far as telemetry told of it; percentiles are means of those of its windows."""
     history = view.history
-    windows_s = _windows_s(view)
+    windows_s = history.column("window_s")
 
     def count(column: str) -> float:
-        return float(np.nansum(history.column(column) * windows_s)) if len(windows_s) else 0.0
+        return float(np.nansum(history.column(column) * windows_s))
 
     def mean(column: str) -> float | None:
         figures, weights = history.column(column), history.column("answered_per_s") * windows_s
@@ -109,7 +109,7 @@ def trace_of(views: list[TenantView]) -> str:
     """A trace with as many requests as telemetry told of, evenly spread over each window: CSV."""
     arrivals: list[tuple[float, str]] = []
     for view in views:
-        ends_s, windows_s = view.history.times_s(), _windows_s(view)
+        ends_s, windows_s = view.history.times_s(), view.history.column("window_s")
         counts = np.rint(np.nan_to_num(view.history.column("rate_per_s")) * windows_s)
         for end_s, window_s, count in zip(ends_s, windows_s, counts.astype(int), strict=True):
             steps = np.arange(min(int(count), MAX_REQUESTS)) + 0.5
@@ -205,10 +205,3 @@ def _figures(findings: dict[str, Any]) -> Figures:
         bound_kept=findings["bound_kept"],
         energy_j=findings["energy_j"],
     )
-
-
-def _windows_s(view: TenantView) -> Any:
-    """How long each row of a tenant's history stands for: since the row before it."""
-    times_s = view.history.times_s()
-    first_s = view.telemetry.window_s if view.telemetry is not None else 0.0
-    return np.diff(times_s, prepend=times_s[:1] - first_s) if len(times_s) else times_s

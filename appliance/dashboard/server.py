@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 
@@ -16,7 +17,7 @@ from appliance.dashboard.gate import Gate
 from appliance.dashboard.pages import Pages
 from appliance.dashboard.picture import Picture
 from appliance.dashboard.sessions import Sessions
-from appliance.errors import SettingsError
+from appliance.errors import ServiceError, SettingsError
 from appliance.settings import Settings
 from appliance.watcher import Watcher
 
@@ -27,7 +28,10 @@ _SHUTDOWN_S = 3
 
 
 def serve_dashboard(settings: Settings) -> None:
-    """Serves until SIGTERM or SIGINT. Raises SettingsError where it may not listen there."""
+    """Serves until SIGTERM or SIGINT.
+
+    Raises SettingsError where it may not listen there, ServiceError where it cannot.
+    """
     password = settings.dashboard_secret()
     if password is None and settings.dashboard_host not in LOOPBACK:
         raise SettingsError(
@@ -36,7 +40,10 @@ def serve_dashboard(settings: Settings) -> None:
             " DELEN_DASHBOARD_PASSWORD_FILE"
         )
     sessions = Sessions(password)
-    with Watcher(BrokerAddress.of(settings), prefix=settings.topic_prefix) as watcher:
+    with (
+        _listening(settings) as listener,
+        Watcher(BrokerAddress.of(settings), prefix=settings.topic_prefix) as watcher,
+    ):
         picture = Picture(watcher, prefix=settings.topic_prefix)
         Pages(picture, sessions, settings).register()
         app = FastAPI(lifespan=_taking(picture), docs_url=None, redoc_url=None, openapi_url=None)
@@ -52,16 +59,27 @@ def serve_dashboard(settings: Settings) -> None:
         )
         reader = "log in to push policies" if sessions.wanted else "read-only, without a password"
         _log.info("the dashboard is at %s (%s)", address_of(settings), reader)
-        uvicorn.run(
+        config = uvicorn.Config(
             Gate(app, sessions),
-            host=settings.dashboard_host,
-            port=settings.dashboard_port,
             log_level="warning",
             server_header=False,
             timeout_graceful_shutdown=_SHUTDOWN_S,
             ws_max_size=1024 * 1024,
             proxy_headers=False,
         )
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+def _listening(settings: Settings) -> socket.socket:
+    host, port = settings.dashboard_host, settings.dashboard_port
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise ServiceError(
+            f"the dashboard cannot listen on {host}, port {port}: {error.strerror}. Set"
+            " DELEN_DASHBOARD_HOST or DELEN_DASHBOARD_PORT to another one"
+        ) from error
 
 
 def address_of(settings: Settings) -> str:

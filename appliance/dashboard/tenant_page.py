@@ -13,6 +13,7 @@ from appliance.dashboard.picture import Picture
 from appliance.fleet.tenants import SeenReply, TenantView, exit_column
 from appliance.messages import Result
 from appliance.telemetry import TenantTelemetry
+from appliance.topics import level_fault
 
 DRAWN_EVERY = 2
 REPLIES_SHOWN = 15
@@ -40,9 +41,10 @@ class TenantPage:
         self._tables()
         self.show()
         ui.timer(layout.REFRESH_S, self.show)
-        # Results are many: they come only while somebody looks.
-        picture.watcher.look_at(name)
-        ui.context.client.on_delete(lambda: picture.watcher.look_away(name))
+        # Results are many: they come only while somebody looks. An address may hold any name.
+        if level_fault(name) is None:
+            picture.watcher.look_at(name)
+            ui.context.client.on_delete(lambda: picture.watcher.look_away(name))
 
     def _tiles(self) -> None:
         with ui.element("div").classes("tiles"):

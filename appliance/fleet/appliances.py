@@ -49,7 +49,7 @@ class ApplianceView:
 
     def take_status(self, status: Status, now_s: float, *, retained: bool) -> None:
         if status != self.status and not (retained and self.status is None):
-            self.marks.append(Mark(at_s=now_s, kind=MarkKind.STATUS, text=status.value))
+            self.marks.append(Mark.of(MarkKind.STATUS, status.value, now_s))
         self.status, self.heard_s = status, now_s
 
     def take_telemetry(self, reading: ApplianceTelemetry, now_s: float) -> None:

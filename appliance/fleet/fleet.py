@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -13,6 +13,7 @@ from appliance.fleet.reports import (
     Removal,
     Report,
     StatusReport,
+    TenantReport,
     Unreadable,
     read_report,
 )
@@ -24,6 +25,9 @@ from appliance.telemetry import ApplianceTelemetry, TenantTelemetry
 MAX_APPLIANCES = 500
 MAX_TENANTS = 2000
 """How many tenants are kept, each counted once for each appliance that serves it."""
+
+MAX_HELD_BYTES = 16 * 1024 * 1024
+"""How long the latest states and telemetry of all tenants together may be: twice the usual."""
 
 MAX_FAULTS = 50
 _SHOWN_CHARACTERS = 200
@@ -78,8 +82,11 @@ class Fleet:
         self.changes = 0
         """Grows whenever something changes, so that who draws can tell."""
         self._prefix = prefix
-        self._appliance_room = Room(MAX_APPLIANCES)
-        self._tenant_room = Room(MAX_TENANTS)
+        self._appliance_room = Room[str](MAX_APPLIANCES, forget=self._forget)
+        self._tenant_room = Room[tuple[str, str]](MAX_TENANTS, forget=self._forget_tenant)
+        self._held_bytes: defaultdict[tuple[str, str], dict[type, int]] = defaultdict(dict)
+        """How long the latest state and telemetry of each tenant are, by appliance and tenant."""
+        self._all_held_bytes = 0
 
     def take(self, message: Received, now_s: float) -> None:
         """Takes a message in; one that cannot be read is noted as such."""
@@ -92,7 +99,7 @@ class Fleet:
             sentence = str(error)[:_SHOWN_CHARACTERS]
             self.faults.append(FaultyMessage(at_s=now_s, topic=topic, sentence=sentence))
             return
-        if not self._take(report, now_s, retained=message.retained):
+        if not self._take(report, now_s, message):
             self.left_out += 1
 
     def tenants_of(self, appliance: str) -> list[TenantView]:
@@ -128,8 +135,9 @@ class Fleet:
             bounds_kept=kept,
         )
 
-    def _take(self, report: Report, now_s: float, *, retained: bool) -> bool:
+    def _take(self, report: Report, now_s: float, message: Received) -> bool:
         """Whether there was room for it."""
+        retained = message.retained
         if isinstance(report, Departure):
             self._forget(report.appliance)
             return True
@@ -144,7 +152,7 @@ class Fleet:
             return True
         known = isinstance(report, Removal) or retained
         tenant = self._tenant(report.appliance, report.tenant, now_s)
-        if tenant is None:
+        if tenant is None or not self._holds(report, len(message.payload)):
             return False
         appliance.heard_s = now_s
         match report:
@@ -177,4 +185,20 @@ class Fleet:
     def _forget(self, appliance: str) -> None:
         self.appliances.pop(appliance, None)
         for key in [key for key in self.tenants if key[0] == appliance]:
-            del self.tenants[key]
+            self._forget_tenant(key)
+
+    def _forget_tenant(self, key: tuple[str, str]) -> None:
+        self.tenants.pop(key, None)
+        self._all_held_bytes -= sum(self._held_bytes.pop(key, {}).values())
+
+    def _holds(self, report: TenantReport, size_bytes: int) -> bool:
+        """Whether there is room for a report that is kept until the next of its kind."""
+        if not isinstance(report, PolicyState | TenantTelemetry):
+            return True
+        held_bytes = self._held_bytes[report.appliance, report.tenant]
+        grown_bytes = size_bytes - held_bytes.get(type(report), 0)
+        if self._all_held_bytes + grown_bytes > MAX_HELD_BYTES:
+            return False
+        held_bytes[type(report)] = size_bytes
+        self._all_held_bytes += grown_bytes
+        return True

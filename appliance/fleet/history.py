@@ -20,15 +20,20 @@ _FIRST_ROWS = 16
 class History:
     """Rows of named figures, each at a moment in seconds since the epoch, oldest first.
 
-    When it is full, pairs of the older half become one row each: the mean of both, or the larger
-    for the columns that are `peaks`. So the last minutes are exact and the last hour keeps its
-    shape. A figure that a row lacks is NaN.
+    When it is full, pairs of the older half become one row each: the mean of both, the larger for
+    the columns that are `peaks`, or the sum for those that are `sums`. So the last minutes are
+    exact and the last hour keeps its shape. A figure that a row lacks is NaN.
     """
 
     def __init__(
-        self, *, peaks: Collection[str] = (), rows: int = ROWS, span_s: float = SPAN_S
+        self,
+        *,
+        peaks: Collection[str] = (),
+        sums: Collection[str] = (),
+        rows: int = ROWS,
+        span_s: float = SPAN_S,
     ) -> None:
-        self._peaks = frozenset(peaks)
+        self._merges = dict.fromkeys(peaks, _larger) | dict.fromkeys(sums, _sum)
         self._limit = rows
         self._span_s = span_s
         self._length = 0
@@ -97,7 +102,7 @@ class History:
         self._length -= pairs
         for name, column in self._columns.items():
             both = column[: 2 * pairs].reshape(pairs, 2)
-            column[:pairs] = _larger(both) if name in self._peaks else _mean(both)
+            column[:pairs] = self._merges.get(name, _mean)(both)
             column[pairs : self._length] = column[rest].copy()
         self._times_s[:pairs] = self._times_s[1 : 2 * pairs : 2].copy()
         self._times_s[pairs : self._length] = self._times_s[rest].copy()
@@ -120,3 +125,7 @@ def _mean(pairs: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _larger(pairs: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.fmax(pairs[:, 0], pairs[:, 1])
+
+
+def _sum(pairs: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.array(np.nansum(pairs, axis=1))

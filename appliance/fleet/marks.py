@@ -8,6 +8,8 @@ from enum import Enum
 MAX_MARKS = 100
 """How many of one tenant or appliance are kept."""
 
+MAX_CHARACTERS = 200
+
 
 class MarkKind(str, Enum):
     """What happened."""
@@ -25,3 +27,8 @@ class Mark:
     """In seconds since the epoch, by the clock of whoever watches."""
     kind: MarkKind
     text: str
+
+    @classmethod
+    def of(cls, kind: MarkKind, text: str, at_s: float) -> Mark:
+        """A mark whose text is not longer than can be shown, however long a name in it is."""
+        return cls(at_s=at_s, kind=kind, text=text[:MAX_CHARACTERS])

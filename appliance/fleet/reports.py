@@ -22,7 +22,10 @@ from appliance.telemetry import (
 from appliance.topics import RESERVED, level_fault
 
 MAX_BYTES = 256 * 1024
-"""The largest report that is read: a policy of full length, escaped, fits in."""
+"""The largest report that is read, a policy's state: a policy of full length, escaped, fits in."""
+
+MAX_TELEMETRY_BYTES = 64 * 1024
+MAX_REPLY_BYTES = 32 * 1024
 
 MAX_ENTRIES = 1024
 """How many rails, exits or tenants one report may list."""
@@ -78,6 +81,7 @@ class Removal:
     appliance: str
 
 
+TenantReport = TenantTelemetry | PolicyState | Removal | Reply
 Report = (
     StatusReport | Departure | ApplianceTelemetry | TenantTelemetry | PolicyState | Removal | Reply
 )
@@ -85,17 +89,18 @@ Report = (
 
 def read_report(message: Received, *, prefix: str) -> Report:
     """The report in a message. Raises Unreadable."""
-    if len(message.payload) > MAX_BYTES:
-        raise Unreadable(f"it is longer than {MAX_BYTES} bytes")
     if not message.topic.startswith(f"{prefix}/"):
         raise Unreadable(f"its topic is not below {prefix}")
+    _check_length(message, MAX_BYTES)
     match message.topic[len(prefix) + 1 :].split("/"):
         case [reserved, appliance, "status"] if reserved == RESERVED:
             return _status(_level(appliance), message.payload)
         case [reserved, appliance, "telemetry"] if reserved == RESERVED:
+            _check_length(message, MAX_TELEMETRY_BYTES)
             report = _read(APPLIANCE_TELEMETRY, message.payload)
             return _of(report, appliance=_level(appliance))
         case [tenant, "telemetry", appliance]:
+            _check_length(message, MAX_TELEMETRY_BYTES)
             reading = _read(TENANT_TELEMETRY, message.payload)
             _exits(reading.exits)
             return _of(reading, appliance=_level(appliance), tenant=_level(tenant))
@@ -105,9 +110,15 @@ def read_report(message: Received, *, prefix: str) -> Report:
                 return Removal(**names)
             return _of(_read(POLICY_STATE, message.payload), **names)
         case [tenant, "result", *_]:
+            _check_length(message, MAX_REPLY_BYTES)
             return _of(_read(REPLY, message.payload), tenant=_level(tenant))
         case _:
             raise Unreadable("nothing that an appliance reports has such a topic")
+
+
+def _check_length(message: Received, most_bytes: int) -> None:
+    if len(message.payload) > most_bytes:
+        raise Unreadable(f"it is longer than {most_bytes} bytes")
 
 
 def _status(appliance: str, payload: bytes) -> StatusReport | Departure:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Generic, Protocol, TypeVar
 
 FORGOTTEN_AFTER_S = 600.0
 """What was not heard of for so long makes room for others, where there is none left."""
@@ -16,18 +17,21 @@ class Heard(Protocol):
 
 
 Key = TypeVar("Key")
-Kept = TypeVar("Kept", bound=Heard)
 
 
-class Room:
-    """Says whether one more may be kept, and lets go of the one that was silent for longest."""
+class Room(Generic[Key]):
+    """Says whether one more may be kept, and lets go of the one that was silent for longest.
 
-    def __init__(self, limit: int) -> None:
+    `forget` is given its key, and takes it out.
+    """
+
+    def __init__(self, limit: int, *, forget: Callable[[Key], object]) -> None:
         self._limit = limit
+        self._forget = forget
         self._full_until_s = -math.inf
         """Before then it need not be looked for one to let go of."""
 
-    def is_there(self, kept: dict[Key, Kept], now_s: float) -> bool:
+    def is_there(self, kept: Mapping[Key, Heard], now_s: float) -> bool:
         """Whether there is room, after one was let go of where that had to be."""
         if len(kept) < self._limit:
             return True
@@ -37,5 +41,5 @@ class Room:
         self._full_until_s = kept[oldest].heard_s + FORGOTTEN_AFTER_S
         if now_s < self._full_until_s:
             return False
-        del kept[oldest]
+        self._forget(oldest)
         return True

@@ -43,7 +43,7 @@ class TenantView:
         """When it was last heard of, in seconds since the epoch."""
         self.telemetry: TenantTelemetry | None = None
         self.state: PolicyState | None = None
-        self.history = History(peaks=PEAKS)
+        self.history = History(peaks=PEAKS, sums=("window_s",))
         self.marks: deque[Mark] = deque(maxlen=MAX_MARKS)
         self.replies: deque[SeenReply] = deque(maxlen=MAX_REPLIES)
         """The latest, of those that were watched; the newest last."""
@@ -54,7 +54,7 @@ class TenantView:
         before, self.telemetry, self.heard_s = self.telemetry, reading, now_s
         if before is not None and before.mode != reading.mode:
             text = f"mode {reading.mode}" if reading.mode else "out of its modes"
-            self.marks.append(Mark(at_s=now_s, kind=MarkKind.MODE, text=text))
+            self.marks.append(Mark.of(MarkKind.MODE, text, now_s))
         self.exits = max(self.exits, *(int(name) + 1 for name in reading.exits), 0)
         self.history.append(now_s, _figures(reading, self.exits))
 
@@ -66,11 +66,11 @@ class TenantView:
             return
         if state.version is not None and (before is None or before.version != state.version):
             text = f"policy version {state.version}"
-            self.marks.append(Mark(at_s=now_s, kind=MarkKind.POLICY, text=text))
+            self.marks.append(Mark.of(MarkKind.POLICY, text, now_s))
         refused = state.last_rejection
         if refused is not None and (before is None or before.last_rejection != refused):
             text = f"policy turned away: {refused.code} {refused.reason}"
-            self.marks.append(Mark(at_s=now_s, kind=MarkKind.REJECTION, text=text))
+            self.marks.append(Mark.of(MarkKind.REJECTION, text, now_s))
 
     def take_reply(self, reply: Reply, now_s: float) -> None:
         self.heard_s = now_s
@@ -79,7 +79,7 @@ class TenantView:
     def remove_policy(self, now_s: float) -> None:
         """Notes that nothing is in force any more."""
         if self.state is not None:
-            self.marks.append(Mark(at_s=now_s, kind=MarkKind.POLICY, text="policy removed"))
+            self.marks.append(Mark.of(MarkKind.POLICY, "policy removed", now_s))
         self.state = None
         self.telemetry = None
 
@@ -108,6 +108,7 @@ def _figures(reading: TenantTelemetry, exits: int) -> dict[str, float | None]:
     window_s = max(reading.window_s, 1e-3)
     budget = reading.budget
     figures: dict[str, float | None] = {
+        "window_s": window_s,
         "rate_per_s": reading.rate_per_s,
         "answered_per_s": reading.answered / window_s,
         "rejected_per_s": reading.rejected / window_s,

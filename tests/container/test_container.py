@@ -107,7 +107,7 @@ def test_the_dashboard_shows_the_appliance_to_who_has_its_password(
     composition: Composition,
 ) -> None:
     url = f"http://{composition.compose('port', 'dashboard', '8088')}"
-    password = composition.folder / "secrets" / "clients" / "dashboard.password"
+    password = composition.folder / "secrets" / "clients" / "dashboard.login"
 
     with httpx.Client(base_url=url, trust_env=False) as visitor:
         wait_until(lambda: _answers(visitor, "/healthz"), patience_s=WAIT_S)

@@ -29,7 +29,10 @@ LOOPBACK = ("127.0.0.1", "localhost")
 
 
 def wait_for(holds: Callable[[], Any], what: str) -> Any:
-    """Waits until something is so, and gives what it is; fails with a sentence where it is not."""
+    """Waits until something is so, and gives what it is; fails with a sentence where it is not.
+
+    A page may be drawn anew between the look for a part of it and the look at that.
+    """
     end_s = time.monotonic() + WAIT_S
     while time.monotonic() < end_s:
         found = holds()
@@ -157,6 +160,14 @@ class Browser:
             "return options.series.map(line => [line.name, line.data])"
         )
         return dict(found or [])
+
+    def wait_for_line(self, title: str, name: str, values: list[float]) -> None:
+        """Waits until a line of the chart under a heading has these values."""
+
+        def drawn() -> list[float | None]:
+            return [value for _, value in self.series(title).get(name, [])]
+
+        wait_for(lambda: drawn() == values, f"{name} of {title!r} is {values}")
 
     def button(self, label: str) -> WebElement:
         path = f"//button[normalize-space(.)={json.dumps(label)}]"

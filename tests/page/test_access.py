@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -43,6 +44,22 @@ def test_who_knows_the_password_gets_in_and_out_again(
         assert (cookie["httpOnly"], cookie["sameSite"]) == (True, "Strict")
         browser.wait_for_text("The dashboard's password")
         assert PASSWORD not in browser.driver.page_source
+
+
+def test_a_page_that_is_open_ends_with_its_session(
+    browser: Browser, own_broker: Mosquitto, folder: Path
+) -> None:
+    with dashboard(own_broker, folder, prefix=PREFIX, dashboard_password=PASSWORD) as url:
+        browser.open(url)
+        field = browser.driver.find_element(By.NAME, "password")
+        field.send_keys(PASSWORD)
+        field.submit()
+        browser.wait_for_text("No appliance has been heard of yet")
+        (cookie,) = browser.driver.get_cookies()
+
+        httpx.post(f"{url}/logout", cookies={cookie["name"]: cookie["value"]})
+
+        browser.wait_for_text("The dashboard's password")
 
 
 def test_nothing_behind_the_gate_is_told_without_a_session(
@@ -87,22 +104,31 @@ def test_without_a_password_other_names_of_this_machine_are_refused(
 
 
 def test_without_a_password_it_listens_on_this_machine_only(folder: Path) -> None:
-    started = subprocess.run(
+    started = started_with(folder, DELEN_DASHBOARD_HOST="0.0.0.0")  # noqa: S104
+
+    assert started.returncode == 1
+    assert "without a password" in started.stderr
+
+
+def test_a_port_that_is_taken_is_told_of(folder: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        started = started_with(folder, DELEN_DASHBOARD_PORT=str(other.getsockname()[1]))
+
+    assert started.returncode == 1
+    assert "DELEN_DASHBOARD_PORT" in started.stderr
+
+
+def started_with(folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """What became of a dashboard that cannot start."""
+    return subprocess.run(
         [sys.executable, "-m", "appliance.cli", "dashboard"],
-        env={
-            "PATH": "",
-            "DELEN_DASHBOARD_HOST": "0.0.0.0",  # noqa: S104
-            "PYTHONPATH": str(Path(__file__).parents[2]),
-        },
+        env={"PATH": "", "PYTHONPATH": str(Path(__file__).parents[2]), **variables},
         cwd=folder,
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
-
-    assert started.returncode == 1
-    assert "without a password" in started.stderr
 
 
 def test_without_a_password_nothing_can_be_pushed(

@@ -11,10 +11,13 @@ from selenium.webdriver.common.by import By
 
 from appliance.broker import Mosquitto
 from appliance.messages import Result
+from appliance.session import Session
 from appliance.settings import Settings
-from tests.appliances import client_of, push, serving, settings_for
+from tests.appliances import address, client_of, push, serving, settings_for
+from tests.conftest import StartBroker
 from tests.engines import tiny_engine
 from tests.page.browser import Browser, dashboard, wait_for
+from tests.reports import PREFIX, policy_state
 from tests.test_service import npy
 
 pytestmark = pytest.mark.page
@@ -28,7 +31,7 @@ REQUESTS = 12
 def box(own_broker: Mosquitto, tmp_path: Path) -> Settings:
     """An appliance's settings; the engine is one whose answers can be foretold."""
     tiny_engine(tmp_path / "engines" / "tiny")
-    return settings_for(own_broker, tmp_path, telemetry_interval=0.5)
+    return settings_for(own_broker, tmp_path)
 
 
 @contextmanager
@@ -40,13 +43,18 @@ def editing(
         broker, folder, prefix=box.topic_prefix, dashboard_password=PASSWORD, **settings
     ) as url:
         browser.open(url)
-        field = browser.driver.find_element(By.NAME, "password")
-        field.send_keys(PASSWORD)
-        field.submit()
+        log_in(browser)
         wait_for(lambda: browser.row(box.appliance_id), "the appliance")
         browser.open(f"{url}/policy/{box.appliance_id}/gate")
         wait_for(lambda: "version: 2" in browser.editor_text(), "the next version in the editor")
         yield url
+
+
+def log_in(browser: Browser) -> None:
+    field = browser.driver.find_element(By.NAME, "password")
+    field.send_keys(PASSWORD)
+    field.submit()
+    browser.wait_for_text("Log out")
 
 
 def _on_the_box(box: Settings) -> dict[str, object]:
@@ -94,7 +102,7 @@ def test_the_exits_of_the_draft_are_explained(
 def test_a_pushed_policy_is_watched_until_it_is_in_force(
     browser: Browser, own_broker: Mosquitto, box: Settings, tmp_path: Path
 ) -> None:
-    with serving(box) as service, client_of(box) as client:
+    with serving(box), client_of(box) as client:
         push(client, POLICY.format(1, "40ms"))
         with editing(browser, own_broker, box, tmp_path):
             browser.write(POLICY.format(2, "80ms"))
@@ -103,9 +111,29 @@ def test_a_pushed_policy_is_watched_until_it_is_in_force(
             browser.press("Push")
 
             browser.wait_for_text(f"version 2 is in force on {box.appliance_id}")
-            assert browser.row(box.appliance_id)[1] == "version 2"
+            wait_for(lambda: browser.row(box.appliance_id)[1] == "version 2", "its report")
             wait_for(lambda: "version: 3" in browser.editor_text(), "the version after it")
-            assert service is not None
+
+
+def test_a_broker_that_takes_no_policy_from_the_dashboard_is_told_of(
+    browser: Browser, start_broker: StartBroker, folder: Path
+) -> None:
+    users = {"viewer": "v", "script": "s"}
+    rights = "user viewer\ntopic read delen/v1/#\nuser script\ntopic readwrite delen/v1/#\n"
+    broker = start_broker(users=users, acl=rights)
+    state = policy_state("gate", "a", document=POLICY.format(1, "40ms"), retained=True)
+    script = address(broker, username="script", password="s")  # noqa: S106
+    viewer = {"mqtt_username": "viewer", "mqtt_password": "v", "dashboard_password": PASSWORD}
+    with Session(script) as client, dashboard(broker, folder, prefix=PREFIX, **viewer) as url:
+        client.publish(state.topic, state.payload, retain=True)
+        browser.open(url)
+        log_in(browser)
+        browser.open(f"{url}/policy/a/gate")
+        wait_for(lambda: "version: 2" in browser.editor_text(), "the next version in the editor")
+
+        browser.press("Push")
+
+        browser.wait_for_text("the broker did not take it: Not authorized")
 
 
 def test_two_people_who_edit_one_policy_are_shown_each_others_version(
@@ -166,15 +194,16 @@ def test_a_draft_is_simulated_under_the_boxs_log_beside_what_happened(
 def test_on_a_desk_a_draft_is_simulated_under_what_telemetry_told(
     browser: Browser, own_broker: Mosquitto, box: Settings, tmp_path: Path
 ) -> None:
-    with serving(box), client_of(box) as client:
+    with serving(box) as service, client_of(box) as client:
         push(client, POLICY.format(1, "10s"))
         with editing(browser, own_broker, box, tmp_path, engines=box.engines):
             browser.wait_for_text("is not on this machine: played are as many requests")
             for _ in range(REQUESTS):
-                client.infer("gate", npy())
+                assert isinstance(client.infer("gate", npy()), Result)
 
             def is_simulated() -> bool:
+                service.tell()
                 browser.press("Simulate the last hour")
                 return browser.row("requests")[1:] == [str(REQUESTS), str(REQUESTS)]
 
-            wait_for(is_simulated, f"all requests in\n{browser.text()}")
+            wait_for(is_simulated, "all requests of the tenant")
