@@ -10,6 +10,7 @@ from appliance.engine import Engine
 from appliance.errors import Code, EngineError
 from appliance.executor import Executor, StageOutput
 from appliance.plan import StoppedBy, Wish, expected_gain
+from appliance.quantities import Dimension, format_quantity
 from appliance.scheduler import Scheduler
 from appliance.task import Task
 
@@ -107,6 +108,17 @@ class Dispatcher:
         """Takes an engine out that has no task left; its backend is no longer asked."""
         self.scheduler.room.forget(engine)
         self._executor.remove(engine)
+
+    def give_up_running(self, after_s: float) -> str:
+        """Turns the tasks away whose stage has not ended for so long; the sentence that says so."""
+        engine, stage = self._running[0].plan.engine, self._running[0].next_stage
+        limit = format_quantity(after_s, Dimension.TIME)
+        sentence = f"stage {stage} of {engine.name} has not ended for {limit}"
+        for task in self._running:
+            if not task.closed:
+                detail = f"{sentence} (DELEN_STAGE_TIMEOUT): the appliance starts anew"
+                self._reject(task, Code.ENGINE_FAILED, detail)
+        return sentence
 
     def fire(self) -> None:
         """Answers or turns away the tasks whose time has come, while a stage runs or between."""

@@ -26,6 +26,10 @@ OWN_WORK_S = 0.001
 """From how much of it on, work of the appliance's own is told to those who measure energy."""
 
 LONGEST_WAIT_S = 60.0
+"""How often the timekeeper looks whether a stage hangs, at least."""
+
+
+def _ignored(_sentence: str) -> None: ...
 
 
 class ExecutorLoop:
@@ -35,16 +39,25 @@ class ExecutorLoop:
     takes longer than was foreseen. One lock keeps the two apart; it is never held while a stage
     runs. `tick` is called every half second and at the end, in the executor's thread, which it
     must not hold up; so must not what the dispatcher calls.
+
+    A stage that has run for `stage_timeout_s` hangs. Nothing takes a thread out of it, so its tasks
+    are turned away, and `hung` is called in the timekeeper with a sentence: the process is to end.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - it is built in one place, by name
         self,
         *,
         dispatcher: Dispatcher,
         tenancy: Tenancy,
         clock: Callable[[], float],
         tick: Callable[[], None],
+        stage_timeout_s: float = math.inf,
+        hung: Callable[[str], None] = _ignored,
     ) -> None:
+        self._stage_timeout_s = stage_timeout_s
+        self._hung = hung
+        self._hangs_s = math.inf
+        """When what runs now is to be taken for one that hangs."""
         self._dispatcher = dispatcher
         self._tenancy = tenancy
         self._clock = clock
@@ -152,10 +165,12 @@ class ExecutorLoop:
             batch = self._dispatcher.decide()
             if batch:
                 self._set_alarm()
+                self._hangs_s = self._clock() + self._stage_timeout_s
         self._idle = not batch
         if batch:
             output = self._dispatcher.run(batch)
             with self._turn:
+                self._hangs_s = math.inf
                 self._dispatcher.take(batch, output)
 
     def _take_in(self) -> None:
@@ -199,11 +214,21 @@ class ExecutorLoop:
             self._turn.notify()
 
     def _keep_time(self) -> None:
+        while (sentence := self._next_hang()) is not None:
+            self._hung(sentence)
+
+    def _next_hang(self) -> str | None:
+        """Keeps deadlines until a stage hangs, whose tasks are turned away; None at the end."""
+        longest_wait_s = min(LONGEST_WAIT_S, self._stage_timeout_s)
         with self._turn:
             while not self._ended:
                 self._alarm_s = self._dispatcher.next_timer_s()
-                wait_s = self._alarm_s - self._clock()
-                if wait_s > 0:
-                    self._turn.wait(min(wait_s, LONGEST_WAIT_S))
+                now_s = self._clock()
+                if now_s >= self._hangs_s:
+                    self._hangs_s = math.inf
+                    return self._dispatcher.give_up_running(self._stage_timeout_s)
+                if self._alarm_s > now_s:
+                    self._turn.wait(min(self._alarm_s - now_s, longest_wait_s))
                 else:
                     self._dispatcher.fire()
+        return None

@@ -75,10 +75,16 @@ BASELINE_POLL_S = 0.05
 class Service:
     """An appliance: entered, it serves; left, it drains, says `stopped`, and ends its threads.
 
-    `drain` is called where it is told to: it is to be left then.
+    `drain` is called where it is told to: it is to be left then. `hung` is called with a sentence
+    where a stage hangs: then it cannot be left any more, and its process is to be ended.
     """
 
-    def __init__(self, settings: Settings, drain: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        drain: Callable[[], None] = lambda: None,
+        hung: Callable[[str], None] = lambda _sentence: None,
+    ) -> None:
         self._settings = settings
         self._topics = Topics(settings.topic_prefix)
         self._parts = ExitStack()
@@ -102,6 +108,8 @@ class Service:
             tenancy=self._tenancy,
             clock=time.monotonic,
             tick=self._tick,
+            stage_timeout_s=settings.stage_timeout,
+            hung=hung,
         )
         self._sampler = Sampler(
             settings.meter,

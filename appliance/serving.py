@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 
@@ -17,6 +18,12 @@ from appliance.settings import Settings
 from appliance.topics import Topics
 
 _log = logging.getLogger(__name__)
+
+LAST_WORDS_S = 2.0
+"""How long what was turned away at last has to be logged, published and acknowledged."""
+
+HUNG_EXIT_CODE = 70
+"""EX_SOFTWARE of sysexits.h."""
 
 LEAST_EXPIRY_S = 60
 """Home Assistant is to bear a lost message or two of telemetry."""
@@ -36,7 +43,7 @@ def serve(settings: Settings, stop: threading.Event) -> None:
     threading.excepthook = thread_died
     with (
         HealthFile(settings.health_file) as health_file,
-        Service(settings, drain=stop.set) as service,
+        Service(settings, drain=stop.set, hung=_end) as service,
         MetricsServer(
             host=settings.metrics_host,
             port=settings.metrics_port,
@@ -57,6 +64,14 @@ def serve(settings: Settings, stop: threading.Event) -> None:
             stop.wait(min(EVERY_S, max(0.0, due_s - time.monotonic())))
     if died:
         raise ServiceError(f"the thread {', '.join(died)} died; the log above says of what")
+
+
+def _end(sentence: str) -> None:
+    """Ends the process, whose executor cannot be waited for; what was turned away is told first."""
+    _log.critical("%s: the appliance ends, to be started again", sentence)
+    time.sleep(LAST_WORDS_S)
+    logging.shutdown()
+    os._exit(HUNG_EXIT_CODE)
 
 
 def _home_assistant(settings: Settings) -> HomeAssistant:

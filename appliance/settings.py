@@ -148,6 +148,8 @@ class Settings(BaseSettings):
     """What the engines that are open may take together; those not used for longest make room."""
     threads: int | None = Field(default=None, ge=1, le=256)
     """Threads of one ONNX Runtime stage; by default all cores but one."""
+    stage_timeout: Annotated[float, quantity(Dimension.TIME), Field(ge=0.1)] = 60.0
+    """How long one stage may run before the appliance ends, to be started again."""
     max_frame: Annotated[float, quantity(Dimension.SIZE), Field(ge=1024)] = 10e6
     """The largest frame that is accepted."""
     frame_memory: Annotated[float, quantity(Dimension.SIZE), Field(ge=1e6)] = 256e6

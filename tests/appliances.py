@@ -105,7 +105,7 @@ class ApplianceProcess:
         """Starts it and returns once it is online."""
         names = (
             "appliance_id", "mqtt_host", "mqtt_port", "topic_prefix", "threads", "meter",
-            "tegrastats", "frame_memory", "max_frame", "rejection_rate",
+            "tegrastats", "frame_memory", "max_frame", "rejection_rate", "stage_timeout",
         )  # fmt: skip
         paths = ("engines", "conditions", "database")
         environment = {

@@ -179,3 +179,40 @@ def test_a_task_is_dealt_with_at_its_time_while_its_stage_still_runs(
     assert (dealt_with, outcome) == (task, code)
     assert still_running
     assert outcomes.empty()
+
+
+def test_a_stage_that_hangs_is_told_of_and_its_tasks_are_turned_away() -> None:
+    clock, engine, backend = SimulatedClock(), an_engine(), BlockedBackend(blocked_stage=1)
+    rejected: SimpleQueue[tuple[Code, str]] = SimpleQueue()
+    told: SimpleQueue[str] = SimpleQueue()
+    executor = Executor(clock)
+    executor.add(engine, backend)
+    loop = ExecutorLoop(
+        dispatcher=Dispatcher(
+            executor=executor,
+            clock=clock,
+            finished=lambda _task: None,
+            rejected=lambda _task, code, detail: rejected.put((code, detail)),
+            unaffordable=lambda _task, _balance: None,
+            failed=lambda _engine, _error: None,
+        ),
+        tenancy=executor.tenancy,
+        clock=clock,
+        tick=lambda: None,
+        stage_timeout_s=0.05,
+        hung=told.put,
+    )
+
+    with backend, loop:
+        loop.submit(a_task(clock, a_plan(engine, "")))
+        while not backend.is_blocked():
+            time.sleep(0.001)
+        clock.advance(60.0)
+        sentence = told.get(timeout=10)
+        code, detail = rejected.get(timeout=10)
+        backend.release()
+
+    assert sentence == "stage 1 of net has not ended for 50 ms"
+    assert code is Code.ENGINE_FAILED
+    assert detail.startswith(sentence)
+    assert told.empty()
