@@ -25,7 +25,6 @@ from appliance.broker import Mosquitto
 
 WAIT_S = 30.0
 _POLL_S = 0.05
-LOOPBACK = ("127.0.0.1", "localhost")
 
 
 def wait_for(holds: Callable[[], Any], what: str) -> Any:
