@@ -36,6 +36,7 @@ class TopApp(App[None]):
 
     CSS_PATH = "style.tcss"
     ENABLE_COMMAND_PALETTE = False
+    AUTO_FOCUS = "FleetTable"
     BINDINGS: ClassVar[list[BindingType]] = [
         *(
             Binding(str(number), f"show_view('{name}')", show=False)
@@ -81,6 +82,9 @@ class TopApp(App[None]):
         self.set_interval(REFRESH_S, self.draw)
         # An exit by an exception would leave the terminal as it is now.
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self.exit)
+
+    def on_resize(self) -> None:
+        self.draw()
 
     @property
     def view(self) -> str:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 from rich.text import Text
 from textual.app import ComposeResult
-from textual.containers import Vertical
+from textual.containers import Vertical, VerticalScroll
 from textual.widgets import Static
 
 from appliance.fleet.appliances import ApplianceView
 from appliance.fleet.remarks import appliance_remarks
 from appliance.fleet.words import NOTHING, duration, energy, number, percent, short
 from appliance.telemetry import ApplianceTelemetry
-from appliance.top.gauges import Gauge, side_by_side
+from appliance.top.gauges import Gauge, figures_cells, side_by_side
 from appliance.top.headings import name_text, table_heading
 from appliance.top.look import Look
 from appliance.top.rows import TENANT_COLUMNS, standing_text, tenant_row
@@ -29,14 +29,15 @@ class OneAppliance(Vertical):
     """The appliance that was chosen, with its tenants."""
 
     def compose(self) -> ComposeResult:
-        yield Static(id="appliance-figures", classes="figures scrolls")
+        with VerticalScroll():
+            yield Static(id="appliance-figures", classes="figures")
         yield Static(id="tenants-heading", classes="heading")
         yield FleetTable(TENANT_COLUMNS, table_id="tenants", sort_by="tenant")
 
     def show(self, look: Look) -> None:
         """Brings it up to date."""
         figures = self.query_one("#appliance-figures", Static)
-        figures.update(appliance_text(look, figures.content_region.width))
+        figures.update(appliance_text(look, figures_cells(self.app.size.width)))
         views = [] if look.appliance is None else look.fleet.tenants_of(look.appliance.name)
         table = self.query_one("#tenants", FleetTable)
         rows = [tenant_row(view, look.now_s, with_appliance=False) for view in views]

@@ -52,6 +52,11 @@ class Gauge:
         return f"{bar(self.fraction, half)} {went}"
 
 
+def figures_cells(terminal_cells: int) -> int:
+    """How wide lines are in a terminal: a cell is left free at each side, and for a scroll bar."""
+    return max(terminal_cells - 3, 1)
+
+
 def drawn_cells(width: int, *, note_cells: int = _NOTE_CELLS) -> int:
     """How many cells there are to draw in, in a line of a width."""
     left = width - _NAME_CELLS - _VALUE_CELLS - note_cells - 4
@@ -67,13 +72,13 @@ def exits_lines(counts: Mapping[int, int], width: int) -> list[Text]:
     if not total:
         return [Gauge(name="exits", value=NOTHING, note="no answer in the last window").line(width)]
     exits = [exit_ for exit_, count in sorted(counts.items()) if count]
-    cells = drawn_cells(width)
     drawn, legend = Text(), Text()
-    parts = shares([counts[exit_] for exit_ in exits], cells)
+    parts = shares([counts[exit_] for exit_ in exits], drawn_cells(width))
     for exit_, share in zip(exits, parts, strict=True):
         colour = _COLOURS[exit_ % len(_COLOURS)]
         drawn.append(shade(exit_) * share, colour)
-        legend.append(shade(exit_), colour).append(f"{exit_}: {counts[exit_] / total:.0%}  ")
+        legend.append("  " if legend else "").append(shade(exit_), colour)
+        legend.append(f"{exit_}: {counts[exit_] / total:.0%}")
     gauge = Gauge(name="exits", value=str(total))
     if legend.cell_len <= _NOTE_CELLS:
         return [_line(gauge, drawn, legend, width)]

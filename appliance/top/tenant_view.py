@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from rich.text import Text
 from textual.app import ComposeResult
-from textual.containers import Vertical
+from textual.containers import Vertical, VerticalScroll
 from textual.widgets import Static
 
 from appliance.fleet.remarks import policy_sentence, tenant_fault
 from appliance.fleet.tenants import TenantView
 from appliance.fleet.words import duration, energy, number, percent, short
 from appliance.telemetry import AgreementTelemetry, BudgetTelemetry, TenantTelemetry
-from appliance.top.gauges import Gauge, exits_lines
+from appliance.top.gauges import Gauge, exits_lines, figures_cells
 from appliance.top.headings import name_text, table_heading
 from appliance.top.look import Look
 from appliance.top.rows import REPLY_COLUMNS, reply_row
@@ -24,14 +24,15 @@ class OneTenant(Vertical):
     """The tenant that was chosen, with its latest results and rejections."""
 
     def compose(self) -> ComposeResult:
-        yield Static(id="tenant-figures", classes="figures scrolls")
+        with VerticalScroll():
+            yield Static(id="tenant-figures", classes="figures")
         yield Static(id="replies-heading", classes="heading")
         yield FleetTable(REPLY_COLUMNS, table_id="replies", sort_by="at (UTC)", descending=True)
 
     def show(self, look: Look) -> None:
         """Brings it up to date."""
         figures = self.query_one("#tenant-figures", Static)
-        figures.update(tenant_text(look, figures.content_region.width))
+        figures.update(tenant_text(look, figures_cells(self.app.size.width)))
         seen = [] if look.tenant is None else reversed(look.tenant.replies)
         table = self.query_one("#replies", FleetTable)
         table.show([reply_row(number, one) for number, one in enumerate(seen)], look.filter_text)
