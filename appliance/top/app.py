@@ -58,8 +58,8 @@ class TopApp(App[None]):
     def __init__(
         self, picture: Picture, *, broker: str, now_s: Callable[[], float] = time.time
     ) -> None:
-        super().__init__()
-        self._picture = picture
+        super().__init__(ansi_color=True)
+        self.picture = picture
         self._broker = broker
         self._now_s = now_s
         self._place: Place | None = None
@@ -93,13 +93,13 @@ class TopApp(App[None]):
 
     def draw(self) -> None:
         """Takes in what came, and brings the view that is shown up to date."""
-        self._picture.take()
+        self.picture.take()
         self._look_at_results()
         self._draw_link()
         look = Look(
-            fleet=self._picture.fleet,
+            fleet=self.picture.fleet,
             now_s=self._now_s(),
-            left_out=self._picture.watcher.left_out,
+            left_out=self.picture.watcher.left_out,
             place=self._chosen(),
             filter_text=self.query_one("#filter", Input).value,
         )
@@ -130,7 +130,7 @@ class TopApp(App[None]):
 
     def action_next(self, by: int) -> None:
         """Chooses the next appliance or tenant, by name."""
-        place, fleet = self._chosen(), self._picture.fleet
+        place, fleet = self._chosen(), self.picture.fleet
         if place is None:
             return
         if self.view == "tenant":
@@ -194,7 +194,7 @@ class TopApp(App[None]):
 
     def _chosen(self) -> Place | None:
         """What was chosen; else the first appliance, and where a tenant is shown its first."""
-        fleet, place = self._picture.fleet, self._place
+        fleet, place = self.picture.fleet, self._place
         if place is None and fleet.appliances:
             place = Place(appliance=min(fleet.appliances))
         if place is not None and place.tenant is None and self.view == "tenant":
@@ -209,13 +209,13 @@ class TopApp(App[None]):
         if wanted == self._looked_at:
             return
         if self._looked_at is not None:
-            self._picture.watcher.look_away(self._looked_at)
+            self.picture.watcher.look_away(self._looked_at)
         if wanted is not None:
-            self._picture.watcher.look_at(wanted)
+            self.picture.watcher.look_at(wanted)
         self._looked_at = wanted
 
     def _draw_link(self) -> None:
-        link, now_s = self._picture.watcher.link, self._now_s()
+        link, now_s = self.picture.watcher.link, self._now_s()
         bar = self.query_one("#link", Static)
         bar.set_class(not link.connected, "lost")
         if link.connected:
