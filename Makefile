@@ -82,9 +82,9 @@ digits: .venv/.dev
 	$(PYTHON) -m venv .venv
 	touch $@
 
-# The demo runs on what the appliance and the dashboard need; the tests and the checks need torch and the linters too.
+# The demo runs on what the appliance, the dashboard and `delen top` need; the tests and the checks need torch and the linters too.
 .venv/.demo: .venv/.venv pyproject.toml constraints.txt
-	$(INSTALL) -e '.[dashboard]'
+	$(INSTALL) -e '.[dashboard,top]'
 	touch $@
 
 .venv/.dev: .venv/.venv pyproject.toml constraints.txt

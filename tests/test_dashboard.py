@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from appliance.broker import Mosquitto
-from appliance.dashboard import charts, draft, words
+from appliance.dashboard import charts, draft
 from appliance.dashboard.charts import Line
 from appliance.dashboard.explanation import explanation_rows, figures_rows
 from appliance.dashboard.pushing import Push
@@ -23,6 +23,7 @@ from appliance.dashboard.sessions import (
     Sessions,
 )
 from appliance.errors import BrokerError, WorkloadError
+from appliance.fleet import words
 from appliance.fleet.fleet import Fleet
 from appliance.fleet.history import History
 from appliance.fleet.marks import Mark, MarkKind

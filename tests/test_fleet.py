@@ -16,6 +16,7 @@ from appliance.fleet.history import History
 from appliance.fleet.marks import MAX_CHARACTERS, MarkKind
 from appliance.fleet.reports import MAX_BYTES, Received, Unreadable, read_report
 from appliance.fleet.room import FORGOTTEN_AFTER_S
+from appliance.fleet.words import short
 from tests.reports import (
     PREFIX,
     appliance_telemetry,
@@ -269,3 +270,9 @@ def test_a_history_is_bounded_and_in_order(rows: list[tuple[float, float]]) -> N
     assert (np.diff(times_s) >= 0).all()
     assert not len(times_s) or times_s[-1] - times_s[0] <= 1000.0
     assert len(history.column("x")) == len(times_s)
+
+
+def test_what_is_not_printed_is_shown_rather_than_done() -> None:
+    said = "\x1b[31mred\x07 \u202egnol\n[bold]"
+
+    assert short(said) == r"\x1b[31mred\x07 \u202egnol [bold]"

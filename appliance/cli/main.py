@@ -27,6 +27,7 @@ from appliance.cli import (
     simulate,
     split,
     tenant,
+    top,
     train,
 )
 from appliance.cli import compile as compile_command
@@ -41,7 +42,7 @@ app = typer.Typer(
 )
 _VERBS = (
     demo, serve, run, send, policy, log, power, train, split, profile, compile_command,
-    import_delen, simulate, bench, tenant, backup, health, doctor, contracts, dashboard,
+    import_delen, simulate, bench, tenant, backup, health, doctor, contracts, dashboard, top,
 )  # fmt: skip
 for verbs in _VERBS:
     verbs.register(app)

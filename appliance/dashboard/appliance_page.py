@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from nicegui import ui
 
-from appliance.dashboard import charts, layout, words
+from appliance.dashboard import charts, layout
 from appliance.dashboard.charts import Line
 from appliance.dashboard.fleet_page import tenant_row, tenants_table
 from appliance.dashboard.layout import ChartCard, Tile
-from appliance.dashboard.picture import Picture
+from appliance.fleet import words
 from appliance.fleet.appliances import ApplianceView
+from appliance.fleet.remarks import appliance_remarks
+from appliance.picture import Picture
 from appliance.telemetry import ApplianceTelemetry
 
 DRAWN_EVERY = 2
@@ -90,7 +90,7 @@ class AppliancePage:
         standing = view.standing(now_s).value
         self._chip.set_text(standing)
         self._chip.classes(replace=f"chip {standing}")
-        self._show_remarks(_remarks(view, now_s))
+        self._show_remarks(appliance_remarks(view, now_s))
         if view.telemetry is not None:
             self._show_tiles(view, view.telemetry)
             self._show_engines(view.telemetry)
@@ -165,31 +165,3 @@ class AppliancePage:
             now_s=self._picture.now_s(),
             smallest_step=smallest_step,
         )
-
-
-def _remarks(view: ApplianceView, now_s: float) -> list[str]:
-    """What an operator should know, a sentence each."""
-    told, remarks = view.telemetry, []
-    off_s = view.clock_off_s
-    if off_s is not None:
-        way = "ahead of" if off_s > 0 else "behind"
-        remarks.append(
-            f"Its clock is {words.duration(abs(off_s))} {way} this machine's: times in its results"
-            " and log are off by that. The charts here go by this machine's clock."
-        )
-    if told is None:
-        return [*remarks, "No telemetry has come yet."]
-    if view.told_s is not None and now_s - view.told_s > 3 * told.window_s + 2:
-        remarks.append(f"Its last telemetry came {words.ago(now_s - view.told_s)}.")
-    said: list[tuple[str, Any]] = [
-        ("The meter", told.power.failure),
-        ("The log", told.log_failure),
-        ("The database", told.database_mishap),
-        ("The last command", told.command_failure),
-    ]
-    remarks += [f"{what}: {words.short(why)}" for what, why in said if why]
-    if told.unlogged:
-        remarks.append(f"{told.unlogged} replies of QoS 0 found no room in the log.")
-    if told.unsent:
-        remarks.append(f"{told.unsent} replies and readings of QoS 0 were not taken by the broker.")
-    return remarks

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from appliance.dashboard.words import short
 from appliance.fleet.history import History
 from appliance.fleet.marks import Mark, MarkKind
+from appliance.fleet.words import short
 
 Options = dict[str, Any]
 

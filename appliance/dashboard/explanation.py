@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from appliance.dashboard import words
 from appliance.dashboard.draft import Checked
 from appliance.dashboard.replay import Figures
+from appliance.fleet import words
 from appliance.messages import PolicyState
 
 Row = dict[str, Any]

@@ -7,12 +7,13 @@ from typing import Any
 
 from nicegui import ui
 
-from appliance.dashboard import layout, words
+from appliance.dashboard import layout
 from appliance.dashboard.layout import Tile
-from appliance.dashboard.picture import Picture
+from appliance.fleet import words
 from appliance.fleet.appliances import ApplianceView, Standing
 from appliance.fleet.fleet import Summary
 from appliance.fleet.tenants import TenantView
+from appliance.picture import Picture
 
 WORST_SHOWN = 10
 FAULTS_SHOWN = 8

@@ -10,8 +10,9 @@ from urllib.parse import quote
 
 from nicegui import ui
 
-from appliance.dashboard import charts, words
-from appliance.dashboard.picture import Picture
+from appliance.dashboard import charts
+from appliance.fleet import words
+from appliance.picture import Picture
 
 REFRESH_S = 0.5
 ROWS_A_PAGE = 50

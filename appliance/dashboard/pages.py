@@ -9,11 +9,11 @@ from appliance.dashboard import layout
 from appliance.dashboard.appliance_page import AppliancePage
 from appliance.dashboard.fleet_page import FleetPage
 from appliance.dashboard.gate import session_token
-from appliance.dashboard.picture import Picture
 from appliance.dashboard.policy_page import PolicyPage
 from appliance.dashboard.replay import Replays
 from appliance.dashboard.sessions import Sessions
 from appliance.dashboard.tenant_page import TenantPage
+from appliance.picture import Picture
 from appliance.settings import Settings
 
 

@@ -9,10 +9,9 @@ from typing import Any
 from nicegui import run, ui
 
 from appliance.dashboard import draft as drafts
-from appliance.dashboard import layout, words
+from appliance.dashboard import layout
 from appliance.dashboard.draft import Checked
 from appliance.dashboard.explanation import explanation_rows, figures_rows
-from appliance.dashboard.picture import Picture
 from appliance.dashboard.pushing import Outcome, Push
 from appliance.dashboard.replay import (
     HOUR_S,
@@ -22,8 +21,10 @@ from appliance.dashboard.replay import (
     trace_of,
 )
 from appliance.errors import BrokerError, DelenError
+from appliance.fleet import words
 from appliance.fleet.tenants import TenantView
 from appliance.messages import PolicyState
+from appliance.picture import Picture
 from appliance.settings import Settings
 
 CHECK_EVERY_S = 0.3

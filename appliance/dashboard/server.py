@@ -15,9 +15,9 @@ from nicegui import ui
 from appliance.connection import BrokerAddress
 from appliance.dashboard.gate import Gate
 from appliance.dashboard.pages import Pages
-from appliance.dashboard.picture import Picture
 from appliance.dashboard.sessions import Sessions
 from appliance.errors import ServiceError, SettingsError
+from appliance.picture import Picture
 from appliance.settings import Settings
 from appliance.watcher import Watcher
 

@@ -6,12 +6,14 @@ from typing import Any
 
 from nicegui import ui
 
-from appliance.dashboard import charts, layout, words
+from appliance.dashboard import charts, layout
 from appliance.dashboard.charts import Line
 from appliance.dashboard.layout import ChartCard, Tile
-from appliance.dashboard.picture import Picture
+from appliance.fleet import words
+from appliance.fleet.remarks import policy_sentence, tenant_fault
 from appliance.fleet.tenants import SeenReply, TenantView, exit_column
 from appliance.messages import Result
+from appliance.picture import Picture
 from appliance.telemetry import TenantTelemetry
 from appliance.topics import level_fault
 
@@ -101,8 +103,8 @@ class TenantPage:
         self._missing.set_visibility(view is None)
         if view is None:
             return
-        self._policy.set_text(_policy_sentence(view))
-        fault = _fault(view)
+        self._policy.set_text(policy_sentence(view))
+        fault = tenant_fault(view)
         self._fault.set_visibility(fault is not None)
         self._fault.set_text(fault or "")
         if view.telemetry is not None:
@@ -198,28 +200,6 @@ class TenantPage:
             most=most,
             marks_named=marks_named,
         )
-
-
-def _policy_sentence(view: TenantView) -> str:
-    state, told = view.state, view.telemetry
-    if state is None or state.version is None:
-        return "No policy is in force."
-    mode = f", in its mode {words.short(told.mode)}" if told is not None and told.mode else ""
-    return f"Policy version {state.version} on {words.short(state.engine or '')} is in force{mode}."
-
-
-def _fault(view: TenantView) -> str | None:
-    state = view.state
-    if state is None:
-        return None
-    if state.out_of_service is not None:
-        return words.short(state.out_of_service)
-    refused = state.last_rejection
-    if refused is not None:
-        return words.short(
-            f"The last push was turned away: {refused.code} {refused.reason}: {refused.detail}"
-        )
-    return None
 
 
 def _reply_row(number: int, seen: SeenReply) -> dict[str, Any]:

@@ -68,6 +68,11 @@ def clock(at_s: float) -> str:
 
 
 def short(text: str) -> str:
-    """A text that others wrote, not longer than a line."""
+    r"""A text that others wrote, not longer than a line, and without characters that do things.
+
+    Those that are not printed, such as a terminal's escape, stand as Python writes them: `\x1b`.
+    """
     line = " ".join(text.split())
+    if not line.isprintable():
+        line = "".join(one if one.isprintable() else ascii(one)[1:-1] for one in line)
     return line if len(line) <= MAX_CHARACTERS else f"{line[: MAX_CHARACTERS - 1]}…"

@@ -1,4 +1,4 @@
-"""The fleet as the dashboard sees it: takes what the watcher heard into the picture."""
+"""The fleet as it is seen over MQTT: takes what the watcher heard into the picture."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ TAKE_EVERY_S = 0.1
 
 
 class Picture:
-    """The fleet and the connection that it is drawn from; belongs to the event loop's thread."""
+    """The fleet and the connection that it is drawn from; belongs to one thread."""
 
     def __init__(self, watcher: Watcher, *, prefix: str) -> None:
         self.watcher = watcher

@@ -1,0 +1,1 @@
+"""The fleet at a terminal: the same picture as the dashboard's, drawn with characters."""

@@ -1,0 +1,490 @@
+"""`delen top`: the fleet at a terminal, driven by Textual's own pilot, and once in a terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import html
+import json
+import os
+import pty
+import re
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+import typer
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.cells import cell_len
+from textual.pilot import Pilot
+from textual.widgets import TabbedContent
+from typer.testing import CliRunner, Result
+
+from appliance.broker import Mosquitto
+from appliance.cli import top
+from appliance.connection import BrokerAddress
+from appliance.errors import BrokerError
+from appliance.fleet.reports import Received
+from appliance.picture import Picture
+from appliance.session import Session
+from appliance.top.app import TopApp
+from appliance.top.gauges import exits_lines
+from appliance.top.glyphs import bar, shares, sparkline
+from appliance.top.rows import MOST_ROWS, Place
+from appliance.top.table import FleetTable
+from appliance.watcher import Link, Watcher
+from tests.appliances import address
+from tests.conftest import StartBroker
+from tests.reports import (
+    PREFIX,
+    appliance_telemetry,
+    policy_state,
+    result,
+    status,
+    tenant_telemetry,
+)
+from tests.waiting import PATIENCE_S, wait_until
+
+NOW_S = 1000.0
+BUDGET = {
+    "energy_j": 500.0,
+    "per_s": 3600.0,
+    "left_j": 312.0,
+    "remaining": 0.624,
+    "ends_in_s": 1380,
+}
+Script = Callable[[Pilot[None]], Coroutine[Any, Any, None]]
+
+
+def picture_of(*messages: Received) -> Picture:
+    """A picture without a broker, as if there were one."""
+    watcher = Watcher(BrokerAddress(host="broker.local", port=1883), prefix=PREFIX)
+    watcher.link = Link(connected=True, since_s=0.0)
+    picture = Picture(watcher, prefix=PREFIX)
+    for message in messages:
+        picture.fleet.take(message, NOW_S)
+    return picture
+
+
+def two_appliances() -> Picture:
+    return picture_of(
+        status("box-1", "online"),
+        status("box-2", "stopped"),
+        tenant_telemetry("gate", "box-1", exits={"0": 6, "2": 2}, p99_ms=44.0, budget=BUDGET),
+        tenant_telemetry("meter", "box-1", bound_kept=0.75, rejections={"429": 3}, rejected=3),
+        policy_state("gate", "box-1", version=7),
+        appliance_telemetry(
+            "box-1",
+            power_w=6.25,
+            tenants={"gate": 8, "meter": 13},
+            rails_w={"VDD_IN": 6.25, "VDD_SOC": 1.5},
+            temperatures_c={"tj": 61.5},
+            out_of_service={"resnet": "stage 2 raised"},
+        ),
+    )
+
+
+def played(picture: Picture, script: Script, *, size: tuple[int, int] = (80, 24)) -> None:
+    """Runs the application without a terminal while a script presses its keys."""
+
+    async def play() -> None:
+        app = TopApp(picture, broker="broker.local:1883", now_s=lambda: NOW_S + 1.0)
+        async with app.run_test(size=size) as pilot:
+            await pilot.pause()
+            await script(pilot)
+
+    asyncio.run(play())
+
+
+def screen(pilot: Pilot[None]) -> str:
+    """What is on the screen, its spaces made one."""
+    svg = pilot.app.export_screenshot(simplify=True)
+    body = re.sub(r"<style>.*?</style>|<[^>]+>", " ", svg, flags=re.DOTALL)
+    return " ".join(html.unescape(body).split())
+
+
+async def press(pilot: Pilot[None], *keys: str) -> str:
+    """The screen once keys have been pressed."""
+    await pilot.press(*keys)
+    await pilot.pause()
+    return screen(pilot)
+
+
+def test_the_fleet_says_who_is_online_and_who_keeps_its_bounds_least() -> None:
+    async def script(pilot: Pilot[None]) -> None:
+        shown = screen(pilot)
+
+        assert "● 1 online ○ 1 stopped power 6.25 W requests 21 /s" in shown
+        assert "worst bound kept 75 % meter on box-1" in shown
+        assert "box-1 ● online 6.25 W 21 /s 0 75 %" in shown
+        assert shown.index("meter box-1") < shown.index("gate box-1")
+        assert "q Quit" in shown
+
+    played(two_appliances(), script)
+
+
+def test_an_appliance_shows_rails_temperatures_and_engines_out_of_service() -> None:
+    async def script(pilot: Pilot[None]) -> None:
+        shown = await press(pilot, "2")
+
+        assert "box-1 ● online" in shown
+        assert re.search(r"VDD_IN 6\.25 W █████ +█ tj 61\.5 °C ███", shown)
+        assert "engines digits on onnx" in shown
+        assert "resnet is out of service: stage 2 raised" in shown
+        assert "3 W idle; by tegrastats, VDD_IN" in shown
+
+    played(two_appliances(), script)
+
+
+def test_a_tenant_shows_its_times_against_the_bound_its_exits_and_its_budget() -> None:
+    picture = two_appliances()
+    picture.fleet.take(result("gate", "box-1", label="a cat"), NOW_S)
+
+    async def script(pilot: Pilot[None]) -> None:
+        shown = await press(pilot, "3")
+
+        assert "gate on box-1 Policy version 7 on digits is in force." in shown
+        assert "p99 !44 ms █ 110 % of its bound of 40 ms" in shown
+        assert "█ 0: 75% ▓ 2: 25%" in shown
+        assert "312 J for 23 min more" in shown
+        assert re.search(r"00:16:40 a cat 1 6\.1 ms 1\.9 mJ condition", shown)
+
+    played(picture, script)
+
+
+def test_events_list_rejections_policies_and_what_could_not_be_read() -> None:
+    picture = two_appliances()
+    picture.fleet.take(Received(topic=f"{PREFIX}/gate/telemetry/box-1", payload=b"{"), NOW_S)
+
+    async def script(pilot: Pilot[None]) -> None:
+        shown = await press(pilot, "4")
+
+        assert "meter box-1 429 too many requests 3" in shown
+        assert "unreadable messages: 1" in shown
+        assert "policy gate on box-1 policy version 7" in shown
+
+    played(picture, script)
+
+
+def test_enter_leads_to_an_appliance_and_a_tenant_and_escape_back() -> None:
+    async def script(pilot: Pilot[None]) -> None:
+        views = []
+        for key in ("enter", "down", "enter", "escape", "escape"):
+            await press(pilot, key)
+            views.append(pilot.app.query_one(TabbedContent).active)
+            if key == "enter" and views[-1] == "tenant":
+                assert "meter on box-1" in screen(pilot)
+
+        assert views == ["appliance", "appliance", "tenant", "appliance", "fleet"]
+
+    played(two_appliances(), script)
+
+
+def test_arrows_go_from_view_to_view_as_in_jtop() -> None:
+    async def script(pilot: Pilot[None]) -> None:
+        assert "Rejected in the last window" in await press(pilot, "left")
+        assert "worst bound kept" in await press(pilot, "right")
+        assert "engines digits" in await press(pilot, "right")
+
+    played(two_appliances(), script)
+
+
+def test_n_and_p_choose_the_next_and_the_previous() -> None:
+    async def script(pilot: Pilot[None]) -> None:
+        assert "box-2 ○ stopped" in await press(pilot, "2", "n")
+        assert "box-1 ● online" in await press(pilot, "n")
+        assert "meter on box-1" in await press(pilot, "3", "n")
+        assert "gate on box-1" in await press(pilot, "p")
+
+    played(two_appliances(), script)
+
+
+def test_a_filter_leaves_rows_with_its_text_until_escape() -> None:
+    async def script(pilot: Pilot[None]) -> None:
+        filtered = await press(pilot, "slash", *"METER", "enter")
+        unfiltered = await press(pilot, "escape")
+
+        assert "Tenants 1 with 'METER' in it" in filtered
+        assert "gate box-1" not in filtered
+        assert "gate box-1" in unfiltered
+        assert pilot.app.query_one("#appliances").has_focus
+
+    played(two_appliances(), script)
+
+
+def test_s_sorts_by_the_next_column_and_r_turns_the_order_around() -> None:
+    async def script(pilot: Pilot[None]) -> None:
+        by_state = await press(pilot, "s")
+        around = await press(pilot, "r")
+
+        assert "state▲" in by_state
+        assert "state▼" in around
+        assert around.index("box-2") < around.index("box-1 ●")
+
+    played(two_appliances(), script)
+
+
+def test_the_cursor_stays_on_its_row_when_the_order_changes() -> None:
+    picture = two_appliances()
+
+    async def script(pilot: Pilot[None]) -> None:
+        table = pilot.app.query_one("#fleet-tenants", FleetTable)
+        table.focus()
+        await pilot.pause()
+        before = table.place
+        picture.fleet.take(tenant_telemetry("gate", "box-1", bound_kept=0.1), NOW_S + 1)
+        assert isinstance(pilot.app, TopApp)
+        pilot.app.draw()
+        await pilot.pause()
+
+        assert before == Place(appliance="box-1", tenant="meter")
+        assert table.place == before
+        assert table.cursor_row == 1
+
+    played(picture, script)
+
+
+def test_help_comes_and_goes_and_q_quits() -> None:
+    async def script(pilot: Pilot[None]) -> None:
+        assert "sort by the next column" in await press(pilot, "question_mark")
+        assert "sort by the next column" not in await press(pilot, "q")
+        await pilot.press("q")
+
+        assert pilot.app.return_code == 0
+
+    played(two_appliances(), script)
+
+
+@pytest.mark.parametrize(("width", "height"), [(80, 24), (200, 60), (20, 5)])
+def test_no_view_is_too_large_for_its_terminal(width: int, height: int) -> None:
+    async def script(pilot: Pilot[None]) -> None:
+        for key in "1234":
+            await press(pilot, key)
+
+            assert pilot.app.screen.max_scroll_x == 0
+            for figures in pilot.app.query(".figures"):
+                assert figures.region.right <= width
+
+    played(two_appliances(), script, size=(width, height))
+
+
+HOSTILE = "[red]x[bold]"
+
+
+def test_what_others_named_is_shown_as_text_and_never_obeyed() -> None:
+    picture = picture_of(
+        status(HOSTILE, "online"),
+        appliance_telemetry(
+            HOSTILE,
+            rails_w={"\x1b[2J": 1.0},
+            temperatures_c={"a\nb": 40.0},
+            out_of_service={"[link]": "\x1b]0;title\x07"},
+        ),
+        tenant_telemetry("שלום", HOSTILE, mode="\x1b[31m[blink]"),
+        policy_state("שלום", HOSTILE, engine="\u202egnol"),
+        result("שלום", HOSTILE, label="\x9b2J[/]"),
+    )
+
+    async def script(pilot: Pilot[None]) -> None:
+        shown = " ".join([await press(pilot, key) for key in "1234"])
+
+        for text in (
+            HOSTILE, "שלום", r"\x1b[2J", "a b", r"[link] is out of service: \x1b]0;title\x07",
+            r"in its mode \x1b[31m[blink]", r"\u202egnol", r"\x9b2J[/]",
+        ):  # fmt: skip
+            assert " ".join(text.split()) in shown, text
+        assert not re.search(r"[\x00-\x1f\x7f-\x9f\u202e]", shown)
+
+    played(picture, script, size=(120, 40))
+
+
+def test_an_empty_fleet_says_what_to_do_in_every_view() -> None:
+    async def script(pilot: Pilot[None]) -> None:
+        assert "Start one with `delen serve`" in screen(pilot)
+        assert "Nothing was heard of an appliance" in await press(pilot, "2", "n", "s", "r")
+        assert "No tenant was heard of" in await press(pilot, "3", "n")
+        assert "unreadable messages: 0" in await press(pilot, "4", "enter")
+
+    played(picture_of(), script)
+
+
+def test_a_clock_that_is_off_is_told_and_moves_nothing() -> None:
+    picture = two_appliances()
+    picture.fleet.take(result("gate", "box-1", arrived_s=NOW_S + 7200.0), NOW_S)
+
+    async def script(pilot: Pilot[None]) -> None:
+        assert "Its clock is 2 h ahead of this machine's" in await press(pilot, "2")
+        assert "00:16:40 7" in await press(pilot, "3")
+
+    played(picture, script)
+
+
+def test_more_rows_than_are_shown_are_counted_and_found_by_a_filter() -> None:
+    tenants = [tenant_telemetry(f"t{n:03}", "box-1") for n in range(MOST_ROWS + 30)]
+    picture = picture_of(status("box-1", "online"), *tenants)
+
+    async def script(pilot: Pilot[None]) -> None:
+        filtered = await press(pilot, "slash", *f"t{MOST_ROWS + 29}")
+        unfiltered = await press(pilot, "escape")
+
+        assert f"t{MOST_ROWS + 29} box-1" in filtered
+        assert f"Tenants {MOST_ROWS} of {MOST_ROWS + 30}" in unfiltered
+
+    played(picture, script)
+
+
+async def until(pilot: Pilot[None], text: str, *, do: Callable[[], None] = lambda: None) -> None:
+    """Waits until a text is on the screen, doing something in between."""
+    end_s = time.monotonic() + PATIENCE_S
+    while text not in screen(pilot):
+        assert time.monotonic() < end_s, f"{text!r} did not come: {screen(pilot)}"
+        do()
+        await pilot.pause(0.05)
+
+
+def test_at_a_real_broker_results_come_while_their_tenant_is_shown_and_it_may_go_away(
+    start_broker: StartBroker,
+) -> None:
+    broker = start_broker()
+
+    async def play(watcher: Watcher, client: Session) -> None:
+        def tell() -> None:
+            for message in (tenant_telemetry("gate", "box"), result("gate", "box", label="a cat")):
+                client.publish(message.topic, message.payload)
+
+        app = TopApp(Picture(watcher, prefix=PREFIX), broker=str(address(broker)))
+        async with app.run_test() as pilot:
+            await until(pilot, "gate box", do=tell)
+            assert not app.picture.fleet.tenants["box", "gate"].replies
+            await pilot.press("3")
+            await until(pilot, "a cat", do=tell)
+            broker.kill()
+            await until(pilot, "No connection for")
+            broker.start()
+            await until(pilot, "Dělen top")
+
+    with Watcher(address(broker), prefix=PREFIX) as watcher, Session(address(broker)) as client:
+        asyncio.run(play(watcher, client))
+
+
+@pytest.fixture
+def told_broker(start_broker: StartBroker) -> Mosquitto:
+    """A broker that keeps what an appliance and a tenant have told."""
+    broker = start_broker()
+    messages = (
+        status("box", "online"),
+        tenant_telemetry("[gate]", "box", p99_ms=44.0),
+        appliance_telemetry("box", power_w=6.25, tenants={"[gate]": 10}),
+    )
+    with Session(address(broker)) as client:
+        for message in messages:
+            client.publish(message.topic, message.payload, retain=True)
+    return broker
+
+
+def delen_top(port: int, *options: str) -> Result:
+    app = typer.Typer()
+    top.register(app)
+    environment = {"DELEN_MQTT_HOST": "127.0.0.1", "DELEN_MQTT_PORT": str(port)}
+    return CliRunner().invoke(app, list(options), env=environment)
+
+
+def test_once_prints_tables_for_people(told_broker: Mosquitto) -> None:
+    outcome = delen_top(told_broker.port, "--once")
+
+    words = " ".join(outcome.stdout.split())
+    assert outcome.exit_code == 0
+    assert "● 1 online power 6.25 W requests 10 /s" in words
+    assert re.search(r"\[gate\] box policy 10 /s 22 ms !44 ms 40 ms 100 %", words)
+
+
+def test_once_as_json_prints_one_object_for_programs(told_broker: Mosquitto) -> None:
+    outcome = delen_top(told_broker.port, "--once", "--json")
+
+    said = json.loads(outcome.stdout)
+    assert said["fleet"]["worst_bound_kept"]["tenant"] == "[gate]"
+    assert said["appliances"][0]["standing"] == "online"
+    assert said["appliances"][0]["telemetry"]["power"]["power_w"] == 6.25
+    assert said["tenants"][0]["telemetry"]["response_time_ms"]["p99"] == 44.0
+
+
+def test_without_a_broker_once_says_so_and_fails() -> None:
+    outcome = delen_top(1, "--once", "--within", "0.3")
+
+    assert isinstance(outcome.exception, BrokerError)
+    assert "no broker answers at 127.0.0.1:1" in str(outcome.exception)
+
+
+def test_where_there_is_no_terminal_it_names_the_options_for_scripts() -> None:
+    outcome = delen_top(1)
+
+    assert outcome.exit_code == 2
+    assert "--once or --json" in outcome.stderr
+
+
+def test_a_real_terminal_is_left_as_it_was_when_it_is_told_to_end(told_broker: Mosquitto) -> None:
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    environment = {
+        **os.environ, "TERM": "xterm-256color", "NO_COLOR": "1",
+        "DELEN_MQTT_HOST": "127.0.0.1", "DELEN_MQTT_PORT": str(told_broker.port),
+    }  # fmt: skip
+    command = [sys.executable, "-m", "appliance.cli", "top"]
+    with subprocess.Popen(
+        command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment, close_fds=True
+    ) as process:
+        os.close(theirs)
+        drawn = bytearray()
+
+        wait_until(lambda: b"6.25 W" in _read(ours, drawn))
+        process.send_signal(signal.SIGTERM)
+        wait_until(lambda: b"\x1b[?1049l" in _read(ours, drawn))
+
+        assert process.wait(PATIENCE_S) == 0
+    colours = re.findall(rb"\x1b\[[\d;]*\b(?:3[0-7]|4[0-7]|9[0-7]|38|48)[;m]", bytes(drawn))
+    assert not colours
+
+
+def _read(terminal: int, drawn: bytearray) -> bytearray:
+    """What was drawn so far."""
+    while select.select([terminal], [], [], 0)[0]:
+        try:
+            drawn += os.read(terminal, 65536)
+        except OSError:  # the other end is closed
+            break
+    return drawn
+
+
+@given(st.floats(allow_nan=True, allow_infinity=True), st.integers(0, 80))
+def test_a_bar_has_as_many_cells_as_it_should(fraction: float, cells: int) -> None:
+    assert cell_len(bar(fraction, cells)) == cells
+
+
+@given(st.lists(st.floats(0.0, 1e9), max_size=70), st.integers(0, 80))
+def test_shares_add_up_to_all_cells(parts: list[float], cells: int) -> None:
+    assert sum(shares(parts, cells)) == (cells if sum(parts) > 0.0 else 0)
+
+
+@given(st.lists(st.floats(width=32), max_size=200), st.integers(0, 80))
+def test_a_sparkline_has_as_many_cells_as_it_should(figures: list[float], cells: int) -> None:
+    assert cell_len(sparkline(figures, cells)) == cells
+
+
+def test_a_sparkline_ends_with_the_newest_and_leaves_a_gap_for_what_is_no_figure() -> None:
+    assert sparkline([9.0, 0.0, float("nan"), 1.0, 2.0], 4) == "▁ ▅█"
+    assert sparkline([1.0, 2.0], 3, most=8.0) == " ▂▃"
+
+
+def test_the_meaning_of_many_exits_stands_below_their_bar() -> None:
+    few, many = exits_lines({0: 6, 1: 2}, 78), exits_lines(dict.fromkeys(range(12), 1), 78)
+
+    assert [line.plain.count("0: ") for line in few] == [1]
+    assert [line.plain.count("11: 8%") for line in many] == [0, 1]
