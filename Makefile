@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo check test test-training test-integration test-page test-node-red test-container contracts abuse fuzz faults soak audit bench digits clean
+.PHONY: demo check test test-training test-integration test-page test-docs test-node-red test-container contracts abuse fuzz faults soak audit bench digits clean
 
 demo: .venv/.demo mosquitto
 	$(BIN)/delen demo $(ARGS)
@@ -34,6 +34,9 @@ test-node-red: .venv/.dev mosquitto
 test-page: .venv/.dev mosquitto
 	@sh deploy/install-packages chromium
 	$(BIN)/python -m pytest tests/page -m page -n 2 $(ARGS)
+
+test-docs: .venv/.dev mosquitto
+	$(BIN)/python -m pytest tests/docs -m docs -n 2 --dist load --timeout 300 $(ARGS)
 
 check: .venv/.dev
 	$(BIN)/ruff check

@@ -14,37 +14,51 @@ from appliance.quantities import Dimension, QuantityError, format_quantity, pars
 
 
 class ExitMetrics(NamedTuple):
-    """What is known of a task after an exit. Times in s, energy in J; None: not profiled.
-
-    The `next_` metrics tell what the time and the energy would be at the next exit. `entropy` is
-    that of the answer's distribution, in nats; `margin` the distance between its two most likely
-    classes; `expected_accuracy` the confidence after temperature scaling (Guo et al. 2017).
-    """
+    """What is known of a task after an exit. Times in s, energy in J; None: not profiled."""
 
     response_time: float
+    """Since the frame arrived at the appliance."""
     confidence: float
+    """Of the most likely class (softmax)."""
     accuracy: float | None
+    """The exit's, as profiled."""
     energy: float | None
+    """What the request has cost up to this exit."""
     computation: float | None
+    """What was calculated up to this exit."""
     exit: int
+    """Which it is, from 0."""
     entropy: float
+    """That of the answer's distribution, in nats."""
     margin: float
+    """The distance between the two most likely classes."""
     expected_accuracy: float
+    """The confidence after temperature scaling (Guo et al. 2017)."""
     next_response_time: float | None
+    """What `response_time` would be at the next exit."""
     next_energy: float | None
+    """What `energy` would be at the next exit."""
 
 
 class TenantMetrics(NamedTuple):
     """What is known of a tenant and the device, for adaptation. SI units, degrees Celsius."""
 
     arrival_rate: float | None
+    """How fast its requests came in the last 10 seconds."""
     queue_length: float | None
+    """How many of its requests wait now."""
     queue_delay: float | None
+    """How long those waited that were answered in the last 10 seconds, on average."""
     p95_response_time: float | None
+    """That of its answers in the last 10 seconds, the 95th percentile."""
     energy_per_hour: float | None
+    """What it would spend in an hour at the rate of the last minute."""
     budget_remaining: float | None
+    """What is left of its own budget, else of its part of the device's."""
     power: float | None
+    """All that the meter sees."""
     temperature: float | None
+    """That of the hottest zone."""
 
 
 class Scope(Enum):
@@ -81,12 +95,17 @@ class Op(Enum):
     """A comparison; the value is its name in Dělen's own JSON form."""
 
     LESS = "less"
+    """Below the threshold."""
     LESS_EQ = "less_eq"
+    """Below it or equal."""
     EQUAL = "equal"
+    """Equal to it, to the last digit."""
     GREATER = "greater"
+    """Above it."""
     GREATER_EQ = "greater_eq"
+    """Above it or equal."""
     NULL = "null"
-    """Never true, as in Dělen: the exit is passed by."""
+    """Whatever: it never holds, as in Dělen, and the exit is passed by."""
 
 
 SYMBOLS = {

@@ -117,13 +117,13 @@ class Bounds(_Section):
     """What a task may cost at most, and how accurate its exit must be at least."""
 
     response_time: Seconds | None = None
-    """From arrival to answer, at most."""
+    """From a frame's arrival at the appliance to its answer, at most."""
     energy: Joules | None = None
-    """Of one answer, at most."""
+    """What an answer may have cost, at most."""
     accuracy: Fraction | None = None
     """A floor on the exit's profiled accuracy."""
     agreement: Annotated[Fraction, Field(ge=0.01)] | None = None
-    """How often answers agree with the last exit's, at least."""
+    """How often answers are those that the last exit would give, at least."""
 
 
 class Mode(_Section):
@@ -154,7 +154,7 @@ class Budget(_Section):
     per: Seconds
     """The period, which begins when the budget is first put in force."""
     exhausted: Literal["degrade", "reject"] = "degrade"
-    """Only first exits when it is spent, or rejections with code 429."""
+    """What comes when it is spent: answers of first exits only, or rejections with code 429."""
     pace: StrictBool = False
     """Whether what is left is spread over what is left of the period."""
 
@@ -165,22 +165,27 @@ class Queue(_Section):
     limit: WholeNumber = Field(default=32, ge=1, le=100_000)
     """How many requests may wait."""
     full: Literal["drop-oldest", "reject"] = "drop-oldest"
-    """Who is rejected with code 429 when one more comes."""
+    """Who is rejected with code 429 when one more comes: the oldest, or that one."""
 
 
 class Limits(_Section):
     """How fast requests and their bytes may come, and how many seconds' worth at once."""
 
     rate: Annotated[float, quantity(Dimension.RATE), Field(gt=0)] | None = None
+    """How many requests a second are let in."""
     bytes: Annotated[float, quantity(Dimension.BYTE_RATE), Field(gt=0)] | None = None
+    """How many bytes of frames a second are let in."""
     burst: Annotated[float, quantity(Dimension.TIME), Field(gt=0, le=3600)] = 1.0
+    """How much time's worth may come at once after a pause."""
 
 
 class Goal(_Section):
     """What to maximise, and the conditions on the tenant that must hold meanwhile."""
 
     maximize: Literal["accuracy"]
+    """Of what there shall be as much as the constraints allow."""
     subject_to: list[Constraint] = Field(min_length=1)
+    """Comparisons of metrics of the tenant that all have to hold meanwhile."""
 
     @field_validator("subject_to")
     @classmethod
@@ -200,12 +205,14 @@ class Policy(_Section):
     """One tenant's versioned document."""
 
     tenant: TenantName
-    """As in the topic that the policy is pushed to."""
+    """Whose it is, as in the topic that it is pushed to."""
     version: WholeNumber = Field(ge=1, le=2**53)
-    """Each push above the one in force."""
+    """Above that of the policy in force, else it is refused with code 409; the same document
+    again changes nothing."""
     engine: Name
-    """A folder among the appliance's engines."""
+    """Who answers: a folder among the appliance's engines."""
     bounds: Bounds = Bounds()
+    """What a request may cost at most, and how accurate its exit must be at least."""
     exit_when: ExitWhen | None = None
     """When a request stops, for every exit or a list with one per exit."""
     modes: dict[str, Mode] = Field(default_factory=dict)
@@ -213,13 +220,17 @@ class Policy(_Section):
     adapt: list[Rule] = Field(default_factory=list)
     """When which mode is in force."""
     budget: Budget | None = None
+    """Joules per period, and what happens when they are spent."""
     goal: Goal | None = None
+    """What to maximise, and what has to hold meanwhile."""
     queue: Queue = Queue()
+    """How many requests may wait, and who goes when one more comes."""
     limits: Limits = Limits()
+    """How fast requests and their bytes may come."""
     priority: WholeNumber = Field(default=0, ge=-100, le=100)
     """A higher one's stages run first."""
     weight: Annotated[float, Field(strict=True, gt=0, le=1000)] = 1.0
-    """This tenant's share of what the device's budget gives, beside the others'."""
+    """This tenant's share of the device's time and of its budget, beside the others'."""
 
     @field_validator("adapt")
     @classmethod

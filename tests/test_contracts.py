@@ -17,8 +17,9 @@ from appliance import manifest
 from appliance.conditions import DIMENSIONS, SYMBOLS, Op, Scope
 from appliance.contracts.files import files
 from appliance.contracts.schemas import DOCUMENTS, schema_of
+from appliance.contracts.tables import TABLES, with_tables
 from appliance.document import parse_document
-from appliance.errors import InvalidDocument
+from appliance.errors import DelenError, InvalidDocument
 from appliance.messages import REPLY
 from appliance.policy import parse_policy
 from appliance.quantities import Dimension, units
@@ -29,6 +30,7 @@ from tests.test_telemetry import REJECTION, RESULT
 ROOT = Path(__file__).parent.parent
 POLICIES = sorted((ROOT / "conditions").rglob("*.yaml"))
 MADE = files()
+PAGES = sorted((ROOT / "docs").glob("*.md"))
 
 
 VALIDATORS = {name: Draft202012Validator(schema_of(name)) for name in DOCUMENTS}
@@ -45,6 +47,35 @@ def test_the_contract_in_docs_is_current(name: str) -> None:
     kept = (ROOT / "docs" / name).read_text(encoding="utf-8")
 
     assert kept == MADE[name], "write them anew: make contracts"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_the_tables_of_a_page_are_current(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+
+    assert with_tables(text) == text, "make them anew: make contracts"
+
+
+def test_the_reference_of_policies_has_every_table() -> None:
+    text = (ROOT / "docs" / "policies.md").read_text(encoding="utf-8")
+
+    for name in TABLES:
+        assert f"<!-- generated: {name} -->\n| " in text, name
+
+
+def test_a_place_for_a_table_that_is_not_there_is_named() -> None:
+    with pytest.raises(DelenError, match="no table is called 'nothing'"):
+        with_tables("<!-- generated: nothing -->\n<!-- end -->")
+
+
+def test_what_stands_around_a_table_stays() -> None:
+    page = "before\n<!-- generated: ops -->\nwhat was\n<!-- end -->\nafter <!-- end -->\n"
+
+    made = with_tables(page)
+
+    assert made.startswith("before\n<!-- generated: ops -->\n| ")
+    assert made.endswith(" |\n<!-- end -->\nafter <!-- end -->\n")
+    assert "what was" not in made
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from pydantic_core import PydanticUndefined
 
 from appliance import manifest
 from appliance.cli.main import app
@@ -28,6 +29,20 @@ def test_every_setting_is_documented_with_its_name() -> None:
     documented = set(re.findall(r"`DELEN_(\w+)`", (DOCS / "settings.md").read_text()))
 
     assert documented == {name.upper() for name in Settings.model_fields}
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    re.findall(r"^\| `DELEN_(\w+)` \| (.*?) \|", (DOCS / "settings.md").read_text(), re.MULTILINE),
+)
+def test_the_default_of_a_setting_is_as_documented(name: str, told: str) -> None:
+    field = Settings.model_fields[name.lower()]
+
+    if value := re.fullmatch("`(.*)`", told):
+        settings = Settings(**{name.lower(): value[1]})  # type: ignore[arg-type]
+        assert getattr(settings, name.lower()) == field.default
+    else:
+        assert field.default in (None, PydanticUndefined), told
 
 
 def test_every_command_is_documented_and_has_help() -> None:
@@ -94,7 +109,7 @@ def test_every_metric_and_every_field_is_documented() -> None:
 
 @pytest.mark.parametrize("page", [ROOT / "README.md", DOCS / "policies.md"])
 def test_every_policy_in_the_docs_is_valid(page: Path) -> None:
-    examples = re.findall(r"```yaml\n(tenant: .*?)```", page.read_text(), re.DOTALL)
+    examples = re.findall(r"```yaml[^\n]*\n(tenant: .*?)```", page.read_text(), re.DOTALL)
 
     assert examples
     for example in examples:

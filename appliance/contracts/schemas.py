@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import ast
-import inspect
 import json
-import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -15,6 +12,7 @@ from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import core_schema
 
 from appliance.command import Command
+from appliance.contracts.docstrings import attribute_docstrings
 from appliance.contracts.language import Schema, definitions
 from appliance.energy import EnergySource
 from appliance.errors import Code
@@ -160,28 +158,10 @@ def _resolve(node: Any, wanted: list[str], ref: Callable[[str], str]) -> None:
 def _described(schema: Schema, model: type) -> Schema:
     schema["title"] = model.__name__.lstrip("_")
     properties = schema.get("properties", {})
-    for name, sentence in _attribute_docstrings(model).items():
+    for name, sentence in attribute_docstrings(model).items():
         if name in properties:
             properties[name]["description"] = sentence
     for (owner, name), closed in _CLOSED.items():
         if owner is model:
             properties[name] |= closed
     return schema
-
-
-def _attribute_docstrings(model: type) -> dict[str, str]:
-    """What stands in quotes below a model's fields, by field."""
-    (body,) = ast.parse(textwrap.dedent(inspect.getsource(model))).body
-    if not isinstance(body, ast.ClassDef):
-        return {}
-    found = {}
-    for field, text in zip(body.body, body.body[1:], strict=False):
-        if (
-            isinstance(field, ast.AnnAssign)
-            and isinstance(field.target, ast.Name)
-            and isinstance(text, ast.Expr)
-            and isinstance(text.value, ast.Constant)
-            and isinstance(text.value.value, str)
-        ):
-            found[field.target.id] = inspect.cleandoc(text.value.value).replace("\n", " ")
-    return found
