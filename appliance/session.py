@@ -195,18 +195,23 @@ class Session:
     def watch(self, topic_filter: str, received: Received) -> None:
         """Subscribes: `received` is called on the network thread.
 
-        Raises BrokerError where the broker refuses.
+        Raises BrokerError where the broker refuses, and ValueError for what is no filter; neither
+        is asked for again when the connection was lost.
         """
         with self._lock:
             self._watches[topic_filter] = received
         done: Future[None] = Future()
-        self._subscribe(topic_filter, done)
         try:
+            self._subscribe(topic_filter, done)
             done.result(CONNECT_S)
-        except NotInTime:
-            raise BrokerError(
-                f"the broker at {self._broker} took no subscription for {CONNECT_S:g} s"
-            ) from None
+        except BaseException as error:
+            with self._lock:
+                self._watches.pop(topic_filter, None)
+            if isinstance(error, NotInTime):
+                raise BrokerError(
+                    f"the broker at {self._broker} took no subscription for {CONNECT_S:g} s"
+                ) from None
+            raise
 
     def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
         """Publishes with QoS 1 and waits until the broker has it. Raises BrokerError."""
@@ -321,11 +326,21 @@ class Session:
         with self._lock:
             watches = list(self._watches.items())
         for topic_filter, received in watches:
-            if mqtt.topic_matches_sub(topic_filter, message.topic):
+            if _matches(topic_filter, message.topic):
                 try:
                     received(message.topic, payload, message.retain)
                 except Exception:  # noqa: BLE001 - the others' connection must not end of it
                     _log.exception("what came on %s could not be dealt with", message.topic)
+
+
+def _matches(topic_filter: str, topic: str) -> bool:
+    """Whether a topic is one of a filter's, which names a group where it is shared (MQTT 5, 4.8.2).
+
+    The broker sends it to one of the group, under the topic that it was published to.
+    """
+    if topic_filter.startswith("$share/"):
+        topic_filter = topic_filter.split("/", 2)[-1]
+    return mqtt.topic_matches_sub(topic_filter, topic)
 
 
 def _pass_by(_topic: str, _payload: bytes, _retained: bool) -> None:  # noqa: FBT001
