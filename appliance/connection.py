@@ -1,4 +1,4 @@
-"""How the broker is reached: address, credentials, TLS, and sockets that do not wait."""
+"""A connection to the broker: where that is, as whom to speak to it, and how the two stand."""
 
 from __future__ import annotations
 
@@ -7,17 +7,26 @@ import logging
 import math
 import socket
 import ssl
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import paho.mqtt.client as mqtt
+from paho.mqtt.client import MQTT_CLEAN_START_FIRST_ONLY
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
 
 from appliance.errors import BrokerError
 from appliance.settings import Settings
 
 _log = logging.getLogger(__name__)
+
+PACKET_OVERHEAD_BYTES = 64
+"""What the fixed header, the lengths and the identifiers add to a packet at most."""
 
 _CLIENT_ID_DIGITS = 16
 _CLIENT_ID_ITERATIONS = 100_000
@@ -82,6 +91,180 @@ class _Client(mqtt.Client):
             return outcome
         _log.error("the broker sends a packet of %d bytes: the connection is ended", coming_bytes)
         return self._loop_rc_handle(MQTTErrorCode.MQTT_ERR_PROTOCOL)
+
+
+def _nobody(*_: object) -> None:
+    """Whom it is told that nobody listens to."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Listener:
+    """Who hears of a connection, on its network thread, which dies of what is raised there."""
+
+    accepted: Callable[[bool], None] = _nobody
+    """The broker takes the connection; whether it still has the session that was there before."""
+    refused: Callable[[str], None] = _nobody
+    """The broker does not, as the sentence says."""
+    lost: Callable[[str], None] = _nobody
+    """The broker cannot be reached, or not any more, as the sentence says."""
+    received: Callable[[mqtt.MQTTMessage], None] = _nobody
+    subscribed: Callable[[int, Sequence[ReasonCode]], None] = _nobody
+    """The broker's reasons for a packet with subscriptions, one for each."""
+    published: Callable[[int, ReasonCode], None] = _nobody
+    """The broker has a message of QoS 1, or refuses it; one of QoS 0 was sent."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Terms:
+    """What is agreed with a broker, and how long it is before a connection is tried again."""
+
+    keepalive_s: int = 60
+    resumes: bool = False
+    """Whether it goes on with the session of a process that ended."""
+    session_expiry_s: int = 0
+    """How long the broker keeps the session where the connection breaks."""
+    receive_maximum: int | None = None
+    max_packet_bytes: int | None = None
+    """The broker may not send larger ones; one that does so all the same loses the connection."""
+    manual_ack: bool = False
+    first_retry_s: int = 1
+    last_retry_s: int = 30
+
+    def properties(self) -> Properties:
+        """Those of the CONNECT packet."""
+        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+        properties.SessionExpiryInterval = self.session_expiry_s
+        if self.receive_maximum is not None:
+            properties.ReceiveMaximum = self.receive_maximum
+        if self.max_packet_bytes is not None:
+            properties.MaximumPacketSize = self.max_packet_bytes
+        return properties
+
+
+class Connection:
+    """A connection to the broker that makes itself again for ever, from `open` until `close`.
+
+    Its `client` is paho's, to publish and to subscribe with. Raises BrokerError where a
+    certificate is no good.
+    """
+
+    def __init__(
+        self, broker: BrokerAddress, *, client_id: str, listener: Listener, terms: Terms
+    ) -> None:
+        self.client = new_client(
+            broker,
+            client_id=client_id,
+            manual_ack=terms.manual_ack,
+            max_packet_bytes=terms.max_packet_bytes or math.inf,
+        )
+        self.max_sent_bytes = math.inf
+        """How large a packet the broker takes."""
+        self._broker = broker
+        self._listener = listener
+        self._terms = terms
+        self._is_up = False
+        self._closing = False
+        self.client.reconnect_delay_set(terms.first_retry_s, terms.last_retry_s)
+        self.client.on_connect = self._connected
+        self.client.on_connect_fail = self._connect_failed
+        self.client.on_disconnect = self._disconnected
+        self.client.on_message = self._received
+        self.client.on_subscribe = self._subscribed
+        self.client.on_publish = self._published
+
+    def open(self) -> None:
+        """Starts to connect, and returns at once."""
+        self.client.connect_async(
+            self._broker.host,
+            self._broker.port,
+            keepalive=self._terms.keepalive_s,
+            clean_start=False if self._terms.resumes else MQTT_CLEAN_START_FIRST_ONLY,
+            properties=self._terms.properties(),
+        )
+        self.client.loop_start()
+
+    def close(self, *, session_expiry_s: int | None = None) -> None:
+        """Disconnects, and nobody hears of it any more; a second time does nothing.
+
+        The broker keeps the session for so long, or as was agreed.
+        """
+        self._closing = True
+        properties = Properties(PacketTypes.DISCONNECT)  # type: ignore[no-untyped-call]
+        if session_expiry_s is not None:
+            properties.SessionExpiryInterval = session_expiry_s
+        client = self.client
+        client.disconnect(properties=properties)
+        client.loop_stop()
+        # They refer to each other: so they would keep paho's sockets open until the garbage is
+        # collected, where a process has many clients one after the other.
+        client.on_connect = client.on_connect_fail = client.on_disconnect = None
+        client.on_message = client.on_subscribe = client.on_publish = None
+        self._listener = Listener()
+
+    def takes(self, size_bytes: int) -> bool:
+        """Whether the broker takes a packet with so much in it.
+
+        One that it does not take would end the connection, and be sent again after that.
+        """
+        return size_bytes + PACKET_OVERHEAD_BYTES <= self.max_sent_bytes
+
+    # What follows is called by paho's network thread.
+
+    def _connected(
+        self,
+        _client: mqtt.Client,
+        _userdata: object,
+        flags: mqtt.ConnectFlags,
+        reason: ReasonCode,
+        properties: Properties | None,
+    ) -> None:
+        if reason.is_failure:
+            self._listener.refused(f"the broker at {self._broker} refuses the connection: {reason}")
+            return
+        self._is_up = True
+        self.max_sent_bytes = getattr(properties, "MaximumPacketSize", math.inf)
+        self._listener.accepted(flags.session_present)
+
+    def _connect_failed(self, _client: mqtt.Client, _userdata: object) -> None:
+        # paho calls this while it handles the reason.
+        reason = sys.exc_info()[1]
+        self._listener.lost(f"the broker at {self._broker} cannot be reached ({reason})")
+
+    def _disconnected(
+        self,
+        _client: mqtt.Client,
+        _userdata: object,
+        _flags: mqtt.DisconnectFlags,
+        reason: ReasonCode,
+        _properties: Properties | None,
+    ) -> None:
+        was_up, self._is_up = self._is_up, False
+        if was_up and not self._closing:
+            sentence = f"the connection to the broker at {self._broker} is lost: {reason}"
+            self._listener.lost(sentence)
+
+    def _received(self, _client: mqtt.Client, _userdata: object, message: mqtt.MQTTMessage) -> None:
+        self._listener.received(message)
+
+    def _subscribed(
+        self,
+        _client: mqtt.Client,
+        _userdata: object,
+        mid: int,
+        reasons: list[ReasonCode],
+        _properties: Properties | None,
+    ) -> None:
+        self._listener.subscribed(mid, reasons)
+
+    def _published(
+        self,
+        _client: mqtt.Client,
+        _userdata: object,
+        mid: int,
+        reason: ReasonCode,
+        _properties: Properties,
+    ) -> None:
+        self._listener.published(mid, reason)
 
 
 def new_client(

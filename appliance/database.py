@@ -94,6 +94,22 @@ def open_for_reading(path: Path) -> Database:
     return db
 
 
+@contextmanager
+def writing(db: Database) -> Iterator[None]:
+    """A transaction that writes, or a part of the one that is open: all of it or nothing.
+
+    It waits a moment for another program's to end. One that began by reading could not, and would
+    be refused at once (https://sqlite.org/lang_transaction.html).
+    """
+    if db.conn.in_transaction:
+        with db.atomic():
+            yield
+        return
+    with db.conn:
+        db.conn.execute("BEGIN IMMEDIATE")
+        yield
+
+
 def is_damage(error: BaseException) -> bool:
     """Whether the file itself is damaged, as SQLite says, or holds not what it should.
 
@@ -154,9 +170,14 @@ def sentences(
         if is_damage(error):
             raise DatabaseDamaged(f"The database {path} is damaged: {error}.") from error
         raise StoreError(
-            f"The database {path} cannot be {doing}: {error}."
-            " Check that it and its folder may be written and that the disk is not full."
+            f"The database {path} cannot be {doing}: {error}. {_remedy(error, path)}"
         ) from error
+
+
+def _remedy(error: Exception, path: Path) -> str:
+    if "locked" in str(error):
+        return f"Another program is writing to it: end that one (`fuser {path}`)."
+    return "Check that it and its folder may be written and that the disk is not full."
 
 
 def _database(connection: sqlite3.Connection) -> Database:

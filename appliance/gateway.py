@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import logging
 import math
-import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import paho.mqtt.client as mqtt
-from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from appliance.arrivals import Arrivals, Reception
 from appliance.cloud_events import attributes_of
-from appliance.connection import BrokerAddress, new_client
+from appliance.connection import (
+    PACKET_OVERHEAD_BYTES,
+    BrokerAddress,
+    Connection,
+    Listener,
+    Terms,
+)
 from appliance.deliveries import Deliveries, Done
 from appliance.document import MAX_CHARACTERS
 from appliance.messages import REPLY, Arrival, CommandPush, PolicyPush, Reply, Request, Status
@@ -29,9 +33,6 @@ _log = logging.getLogger(__name__)
 
 MAX_INFLIGHT = 20
 """Replies on their way at a time; paho ignores the broker's Receive Maximum, so it is low."""
-
-PACKET_OVERHEAD_BYTES = 64
-"""What the fixed header and the lengths add to a packet at most."""
 
 PACKET_BYTES_BEYOND = 1_000_000
 """How much longer a packet may be than two frames of the largest size: so that a frame over the
@@ -79,11 +80,7 @@ class Gateway:
         self._clock = clock
         self._wall_clock = wall_clock
         self._arrivals = Arrivals(topics=topics, max_frame_bytes=max_frame_bytes)
-        self._max_received_bytes = 2 * max_frame_bytes + PACKET_BYTES_BEYOND
-        self._keepalive_s = keepalive_s
-        self._first_retry_s = first_retry_s
         self._cloud_events = cloud_events
-        self._max_packet_bytes = math.inf
         self._draining = False
         self.connected = threading.Event()
         self.trouble: str | None = f"the broker at {broker} has not answered yet"
@@ -92,41 +89,35 @@ class Gateway:
         self._deliveries = Deliveries()
         self._outgoing = Outgoing()
         self._broker = broker
-        self._client = self._new_client(broker)
-        self._connect_properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-        self._connect_properties.ReceiveMaximum = receive_maximum
-        self._connect_properties.SessionExpiryInterval = session_expiry_s
-        self._connect_properties.MaximumPacketSize = self._max_received_bytes
-
-    def _new_client(self, broker: BrokerAddress) -> mqtt.Client:
-        client = new_client(
+        self._connection = Connection(
             broker,
-            client_id=broker.client_id(f"delen-{self._appliance}"),
-            manual_ack=True,
-            max_packet_bytes=self._max_received_bytes,
+            client_id=broker.client_id(f"delen-{appliance}"),
+            listener=Listener(
+                accepted=self._accepted,
+                refused=self._refused,
+                lost=self._lost,
+                received=self._received,
+                subscribed=self._subscribed,
+                published=self._published,
+            ),
+            terms=Terms(
+                keepalive_s=keepalive_s,
+                resumes=True,
+                session_expiry_s=session_expiry_s,
+                receive_maximum=receive_maximum,
+                max_packet_bytes=2 * max_frame_bytes + PACKET_BYTES_BEYOND,
+                manual_ack=True,
+                first_retry_s=first_retry_s,
+            ),
         )
-        client.max_inflight_messages_set(MAX_INFLIGHT)
-        client.reconnect_delay_set(min_delay=self._first_retry_s, max_delay=30)
-        status = self._topics.appliance_status(self._appliance)
-        client.will_set(status, Status.OFFLINE.value, qos=1, retain=True)
-        client.on_connect = self._connected
-        client.on_connect_fail = self._connect_failed
-        client.on_disconnect = self._disconnected
-        client.on_subscribe = self._subscribed
-        client.on_message = self._received
-        client.on_publish = self._published
-        return client
+        self._client = self._connection.client
+        self._client.max_inflight_messages_set(MAX_INFLIGHT)
+        status = topics.appliance_status(appliance)
+        self._client.will_set(status, Status.OFFLINE.value, qos=1, retain=True)
 
     def open(self) -> None:
         """Starts to connect, and returns at once: it goes on trying for as long as it takes."""
-        self._client.connect_async(
-            self._broker.host,
-            self._broker.port,
-            keepalive=self._keepalive_s,
-            clean_start=False,
-            properties=self._connect_properties,
-        )
-        self._client.loop_start()
+        self._connection.open()
 
     def close(self) -> None:
         """Waits for what is in flight to be acknowledged, says `stopped` and disconnects."""
@@ -138,8 +129,8 @@ class Gateway:
             self._client.publish(status, Status.STOPPED.value, qos=1, retain=True).wait_for_publish(
                 DRAIN_S
             )
-        self._client.disconnect()
-        self._client.loop_stop()
+        self._connection.close()
+        self.connected.clear()
 
     def drain(self) -> None:
         """Takes no more requests: the broker keeps those of QoS 1 for the next start."""
@@ -198,14 +189,11 @@ class Gateway:
         self._mark(delivery, Done.BOTH)
 
     def _fits(self, topic: str, payload: bytes, properties: bytes = b"") -> bool:
-        """Whether the broker takes so large a packet; one that it does not is never sent.
-
-        It would end the connection, and be sent again after every reconnect.
-        """
-        size = len(payload) + len(topic.encode()) + len(properties) + PACKET_OVERHEAD_BYTES
-        if size > self._max_packet_bytes:
+        """Whether the broker takes so large a packet; one that it does not is never sent."""
+        fits = self._connection.takes(len(payload) + len(topic.encode()) + len(properties))
+        if not fits:
             _log.error("%d bytes for %s are over the broker's limit", len(payload), topic)
-        return size <= self._max_packet_bytes
+        return fits
 
     def _publish(  # noqa: PLR0913 - a publish has this many parts
         self,
@@ -246,24 +234,14 @@ class Gateway:
 
     # What follows runs on paho's network thread, which dies of what is raised on it.
 
-    def _connected(
-        self,
-        client: mqtt.Client,
-        _userdata: object,
-        flags: mqtt.ConnectFlags,
-        reason: ReasonCode,
-        properties: Properties | None,
-    ) -> None:
-        if reason.is_failure:
-            self.trouble = f"the broker refuses the connection: {reason}; check DELEN_MQTT_*"
-            _log.error(self.trouble)
-            return
-        self._max_packet_bytes = getattr(properties, "MaximumPacketSize", math.inf)
+    def _accepted(self, session_present: bool) -> None:  # noqa: FBT001 - it is told this alone
         with self._lock:
-            self._deliveries.connected(session_present=flags.session_present)
+            self._deliveries.connected(session_present=session_present)
+            # Of QoS 0, what was handed over meanwhile went nowhere.
+            self._outgoing.disconnected()
         live = SubscribeOptions(qos=1, retainAsPublished=True, retainHandling=2)
         kept = SubscribeOptions(qos=1, retainAsPublished=True, retainHandling=0)
-        client.subscribe(
+        self._client.subscribe(
             [
                 (self._every_request, live),
                 (self._topics.every_policy_set(), kept),
@@ -271,62 +249,37 @@ class Gateway:
             ]
         )
 
-    def _connect_failed(self, _client: mqtt.Client, _userdata: object) -> None:
-        # paho calls this while it handles the reason.
-        reason = sys.exc_info()[1]
-        self.trouble = f"the broker at {self._broker} cannot be reached ({reason}); trying again"
-        _log.warning(self.trouble)
+    def _refused(self, sentence: str) -> None:
+        self.trouble = f"{sentence}; check DELEN_MQTT_*"
+        _log.error(self.trouble)
 
-    def _subscribed(
-        self,
-        client: mqtt.Client,
-        _userdata: object,
-        _mid: int,
-        reasons: list[ReasonCode],
-        _properties: Properties | None,
-    ) -> None:
+    def _subscribed(self, _mid: int, reasons: Sequence[ReasonCode]) -> None:
         refused = [str(reason) for reason in reasons if reason.is_failure]
         if refused:
             self.trouble = f"the broker refuses a subscription: {', '.join(refused)}; check its ACL"
             _log.error(self.trouble)
             return
         status = self._topics.appliance_status(self._appliance)
-        client.publish(status, Status.ONLINE.value, qos=1, retain=True)
+        self._client.publish(status, Status.ONLINE.value, qos=1, retain=True)
         self.trouble = None
         self.connected.set()
         _log.info("online at %s", self._broker)
 
-    def _disconnected(
-        self,
-        _client: mqtt.Client,
-        _userdata: object,
-        _flags: mqtt.DisconnectFlags,
-        reason: ReasonCode,
-        _properties: Properties | None,
-    ) -> None:
-        was_online = self.connected.is_set()
+    def _lost(self, sentence: str) -> None:
         self.connected.clear()
         with self._lock:
             self._deliveries.disconnected()
             self._outgoing.disconnected()
-        if reason.is_failure and was_online:
-            self.trouble = f"the connection to the broker is lost: {reason}; reconnecting"
-            _log.warning(self.trouble)
+        self.trouble = f"{sentence}; trying again"
+        _log.warning(self.trouble)
 
-    def _published(
-        self,
-        _client: mqtt.Client,
-        _userdata: object,
-        mid: int,
-        reason: ReasonCode,
-        _properties: Properties,
-    ) -> None:
+    def _published(self, mid: int, reason: ReasonCode) -> None:
         if reason.is_failure:
             _log.error("the broker refuses what is published: %s; check its ACL", reason)
         with self._lock:
             self._note_published(self._outgoing.sent(mid))
 
-    def _received(self, _client: mqtt.Client, _userdata: object, message: mqtt.MQTTMessage) -> None:
+    def _received(self, message: mqtt.MQTTMessage) -> None:
         received_s = self._clock()
         if self._draining and message.qos:
             return

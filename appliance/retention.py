@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sqlite_utils import Database
 
 from appliance import ledger
-from appliance.database import PAGE_BYTES
+from appliance.database import PAGE_BYTES, writing
 
 _ROWS = 500
 
@@ -22,7 +22,7 @@ class Retention:
 
     def apply(self, db: Database, *, now_s: float) -> bool:
         """Deletes some rows that are too old, else the oldest of too many; whether there were."""
-        with db.atomic():
+        with writing(db):
             ledger.forget(db.conn, now_s - ledger.MAX_AGE_S)
             deleted = _delete_oldest(db, before_s=now_s - self.max_age_s)
             if not deleted and _file_bytes(db) > self.max_file_bytes:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
-import math
-import sys
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotInTime
 from types import TracebackType
@@ -19,7 +17,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from typing_extensions import Self
 
 from appliance.acknowledgements import Acknowledgements
-from appliance.connection import BrokerAddress, new_client
+from appliance.connection import BrokerAddress, Connection, Listener, Terms
 from appliance.errors import BrokerError, NoReply
 from appliance.messages import Reply
 from appliance.questions import Question, Questions
@@ -34,9 +32,6 @@ SESSION_EXPIRY_S = 300
 
 ASK_AGAIN_S = 1.0
 """When a request that no appliance was there to hear is published again."""
-
-PACKET_OVERHEAD_BYTES = 64
-"""What the fixed header, the lengths and the identifiers add to a packet at most."""
 
 NO_MATCHING_SUBSCRIBERS = 0x10
 """MQTT 5, 3.4.2.1: nobody has subscribed to the topic at the moment."""
@@ -60,28 +55,30 @@ class Session:
         """Why nothing can be sent at the moment."""
         self._broker = broker
         self._name = f"delen-client-{uuid.uuid4().hex[:12]}"
-        self._max_packet_bytes = math.inf
         self._acknowledgements = Acknowledgements()
         self._hearing: set[str] = set()
         self._hearing_lock = threading.Lock()
         self._questions = Questions()
         # The lock guards the three fields below it; whoever holds it neither waits nor publishes.
         self._lock = threading.Lock()
-        self._connection: Future[None] = Future()
+        self._first: Future[None] = Future()
+        """How the first attempt to connect went."""
         self._watches: dict[str, Received] = {}
         self._timer: threading.Timer | None = None
-        self._client = self._new_client(broker)
-
-    def _new_client(self, broker: BrokerAddress) -> mqtt.Client:
-        client = new_client(broker, client_id=self._name)
-        client.reconnect_delay_set(min_delay=1, max_delay=30)
-        client.on_connect = self._connected
-        client.on_connect_fail = self._connect_failed
-        client.on_disconnect = self._disconnected
-        client.on_message = self._received
-        client.on_subscribe = self._subscribed
-        client.on_publish = self._published
-        return client
+        self._connection = Connection(
+            broker,
+            client_id=self._name,
+            listener=Listener(
+                accepted=self._accepted,
+                refused=self._refused,
+                lost=self._lost,
+                received=self._received,
+                subscribed=self._subscribed,
+                published=self._acknowledgements.came,
+            ),
+            terms=Terms(session_expiry_s=SESSION_EXPIRY_S),
+        )
+        self._client = self._connection.client
 
     def __enter__(self) -> Self:
         self._connect()
@@ -97,12 +94,9 @@ class Session:
             raise
 
     def _connect(self) -> None:
-        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-        properties.SessionExpiryInterval = SESSION_EXPIRY_S
-        self._client.connect_async(self._broker.host, self._broker.port, properties=properties)
-        self._client.loop_start()
+        self._connection.open()
         try:
-            self._connection.result(CONNECT_S)
+            self._first.result(CONNECT_S)
         except NotInTime:
             self.close()
             raise BrokerError(
@@ -124,20 +118,13 @@ class Session:
     def close(self) -> None:
         """Disconnects; whoever waits for a reply gets a BrokerError. A second time does nothing."""
         closed = BrokerError("the client was closed before the broker answered")
-        self._connection_is(closed)
+        self._first_went(closed)
         with self._lock:
             timer, self._timer = self._timer, None
         if timer is not None:
             timer.cancel()
         self._questions.fail_all(closed)
-        properties = Properties(PacketTypes.DISCONNECT)  # type: ignore[no-untyped-call]
-        properties.SessionExpiryInterval = 0
-        self._client.disconnect(properties=properties)
-        self._client.loop_stop()
-        # They refer to this session: together with it they would keep paho's sockets open until
-        # the garbage is collected, where a process has many clients one after the other.
-        self._client.on_connect = self._client.on_connect_fail = self._client.on_disconnect = None
-        self._client.on_message = self._client.on_subscribe = self._client.on_publish = None
+        self._connection.close(session_expiry_s=0)
 
     def infer(
         self,
@@ -173,10 +160,10 @@ class Session:
         raises BrokerError where the broker refuses the frame, as does this where it is too large.
         """
         topic = self.topics.request(tenant, stream)
-        if len(frame) + len(topic.encode()) * 2 + PACKET_OVERHEAD_BYTES > self._max_packet_bytes:
+        if not self._connection.takes(len(frame) + len(topic.encode()) * 2):
             raise BrokerError(
                 f"the frame has {len(frame)} bytes, and the broker at {self._broker} takes packets"
-                f" of at most {self._max_packet_bytes:.0f}: send a smaller one"
+                f" of at most {self._connection.max_sent_bytes:.0f}: send a smaller one"
             )
         properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
         properties.ResponseTopic = self._hear(tenant)
@@ -208,18 +195,23 @@ class Session:
     def watch(self, topic_filter: str, received: Received) -> None:
         """Subscribes: `received` is called on the network thread.
 
-        Raises BrokerError where the broker refuses.
+        Raises BrokerError where the broker refuses, and ValueError for what is no filter; neither
+        is asked for again when the connection was lost.
         """
         with self._lock:
             self._watches[topic_filter] = received
         done: Future[None] = Future()
-        self._subscribe(topic_filter, done)
         try:
+            self._subscribe(topic_filter, done)
             done.result(CONNECT_S)
-        except NotInTime:
-            raise BrokerError(
-                f"the broker at {self._broker} took no subscription for {CONNECT_S:g} s"
-            ) from None
+        except BaseException as error:
+            with self._lock:
+                self._watches.pop(topic_filter, None)
+            if isinstance(error, NotInTime):
+                raise BrokerError(
+                    f"the broker at {self._broker} took no subscription for {CONNECT_S:g} s"
+                ) from None
+            raise
 
     def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
         """Publishes with QoS 1 and waits until the broker has it. Raises BrokerError."""
@@ -295,75 +287,38 @@ class Session:
 
     # What follows runs on paho's network thread, which dies of what is raised on it.
 
-    def _connected(
-        self,
-        _client: mqtt.Client,
-        _userdata: object,
-        flags: mqtt.ConnectFlags,
-        reason: ReasonCode,
-        properties: Properties | None,
-    ) -> None:
-        if reason.is_failure:
-            self.trouble = f"the broker at {self._broker} refuses the connection: {reason}"
-            self._connection_is(BrokerError(f"{self.trouble}; check DELEN_MQTT_*"))
-            return
+    def _accepted(self, session_present: bool) -> None:  # noqa: FBT001 - it is told this alone
         self.trouble = None
-        self._max_packet_bytes = getattr(properties, "MaximumPacketSize", math.inf)
-        if not flags.session_present:
+        if not session_present:
             with self._lock:
                 watched = list(self._watches)
             for topic_filter in watched:
                 self._subscribe(topic_filter)
             for question in self._questions.forgotten_by_broker():
                 self._ask(question)
-        self._connection_is(None)
+        self._first_went(None)
 
-    def _connection_is(self, error: BrokerError | None) -> None:
-        """Says how the first connection went, unless it was said before."""
+    def _refused(self, sentence: str) -> None:
+        self.trouble = sentence
+        self._first_went(BrokerError(f"{sentence}; check DELEN_MQTT_*"))
+
+    def _lost(self, sentence: str) -> None:
+        self.trouble = sentence
+
+    def _first_went(self, error: BrokerError | None) -> None:
+        """Says how the first attempt went, unless it was said before."""
         with self._lock:
-            if self._connection.done():
+            if self._first.done():
                 return
             if error is None:
-                self._connection.set_result(None)
+                self._first.set_result(None)
             else:
-                self._connection.set_exception(error)
+                self._first.set_exception(error)
 
-    def _connect_failed(self, _client: mqtt.Client, _userdata: object) -> None:
-        # paho calls this while it handles the reason.
-        self.trouble = f"the broker at {self._broker} cannot be reached ({sys.exc_info()[1]})"
-
-    def _disconnected(
-        self,
-        _client: mqtt.Client,
-        _userdata: object,
-        _flags: mqtt.DisconnectFlags,
-        reason: ReasonCode,
-        _properties: Properties | None,
-    ) -> None:
-        if self.trouble is None:
-            self.trouble = f"the connection to the broker at {self._broker} is lost: {reason}"
-
-    def _subscribed(
-        self,
-        _client: mqtt.Client,
-        _userdata: object,
-        mid: int,
-        reasons: list[ReasonCode],
-        _properties: Properties | None,
-    ) -> None:
+    def _subscribed(self, mid: int, reasons: Sequence[ReasonCode]) -> None:
         self._acknowledgements.came(mid, reasons[0])
 
-    def _published(
-        self,
-        _client: mqtt.Client,
-        _userdata: object,
-        mid: int,
-        reason: ReasonCode,
-        _properties: Properties,
-    ) -> None:
-        self._acknowledgements.came(mid, reason)
-
-    def _received(self, _client: mqtt.Client, _userdata: object, message: mqtt.MQTTMessage) -> None:
+    def _received(self, message: mqtt.MQTTMessage) -> None:
         payload = bytes(message.payload)
         correlation = getattr(message.properties, "CorrelationData", None)
         if correlation and self._questions.answer(correlation, payload):
@@ -371,11 +326,21 @@ class Session:
         with self._lock:
             watches = list(self._watches.items())
         for topic_filter, received in watches:
-            if mqtt.topic_matches_sub(topic_filter, message.topic):
+            if _matches(topic_filter, message.topic):
                 try:
                     received(message.topic, payload, message.retain)
                 except Exception:  # noqa: BLE001 - the others' connection must not end of it
                     _log.exception("what came on %s could not be dealt with", message.topic)
+
+
+def _matches(topic_filter: str, topic: str) -> bool:
+    """Whether a topic is one of a filter's, which names a group where it is shared (MQTT 5, 4.8.2).
+
+    The broker sends it to one of the group, under the topic that it was published to.
+    """
+    if topic_filter.startswith("$share/"):
+        topic_filter = topic_filter.split("/", 2)[-1]
+    return mqtt.topic_matches_sub(topic_filter, topic)
 
 
 def _pass_by(_topic: str, _payload: bytes, _retained: bool) -> None:  # noqa: FBT001

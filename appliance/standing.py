@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, fields
 
 from sqlite_utils import Database
 
+from appliance.database import writing
+
 IN_FORCE = "replaced_s IS NULL AND removed_s IS NULL"
 """What in SQL is true of a policy that is in force."""
 
@@ -56,7 +58,7 @@ def read(connection: sqlite3.Connection) -> Standing:
 
 def write(db: Database, standing: Standing, *, now_s: float) -> None:
     """Has a database say that this holds, and nothing else."""
-    with db.atomic():
+    with writing(db):
         before = read(db.conn)
         for tenant in before.policies.keys() - standing.policies.keys():
             remove_policy(db, tenant=tenant, now_s=now_s)
@@ -70,7 +72,7 @@ def write(db: Database, standing: Standing, *, now_s: float) -> None:
 
 def save_policy(db: Database, *, policy: StoredPolicy) -> None:
     """Puts a policy in the place of its tenant's last one, unless it is in force already."""
-    with db.atomic():
+    with writing(db):
         in_force = db.execute(
             f"SELECT version, digest FROM policies WHERE tenant = ? AND {IN_FORCE}",  # noqa: S608 - the names are ours, values are bound
             [policy.tenant],
@@ -86,7 +88,7 @@ def save_policy(db: Database, *, policy: StoredPolicy) -> None:
 
 def remove_policy(db: Database, *, tenant: str, now_s: float) -> None:
     """Takes a tenant's policy out of force."""
-    with db.atomic():
+    with writing(db):
         db.execute(
             f"UPDATE policies SET removed_s = ? WHERE tenant = ? AND {IN_FORCE}",  # noqa: S608 - the names are ours, values are bound
             [now_s, tenant],
@@ -95,7 +97,7 @@ def remove_policy(db: Database, *, tenant: str, now_s: float) -> None:
 
 def save_command(db: Database, *, name: str, value: str | None) -> None:
     """Keeps what a fleet manager said, or forgets it."""
-    with db.atomic():
+    with writing(db):
         db.execute("DELETE FROM commands WHERE name = ?", [name])
         if value is not None:
             db.table("commands").insert({"name": name, "value": value})

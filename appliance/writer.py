@@ -16,7 +16,7 @@ from typing import Any
 from sqlite_utils import Database
 
 from appliance import ledger, records
-from appliance.database import is_damage, sentences
+from appliance.database import is_damage, sentences, writing
 from appliance.database_file import DatabaseFile, in_use
 from appliance.errors import DatabaseDamaged, StoreError
 from appliance.ledger import Accounts, Reported
@@ -224,7 +224,7 @@ class Writer:
     def _insert_once(self, batch: list[Record | Accounts]) -> None:
         db = self._file.ready()
         self._wal.require_room(db)
-        with db.atomic():
+        with writing(db):
             _insert_all(db, batch)
 
     def _stumble(self, error: Exception) -> None:

@@ -127,7 +127,7 @@ def another_process(path: Path, *, begins: str) -> Iterator[None]:
             process.kill()
 
 
-def test_while_another_process_writes_nothing_is_lost_and_a_policy_is_refused(
+def test_while_another_process_writes_nothing_is_lost(
     tmp_path: Path,
 ) -> None:
     gateway = Gateway()

@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
@@ -522,12 +523,28 @@ def test_a_removed_policy_may_come_back(path: Path) -> None:
 
 def test_a_policy_that_cannot_be_written_is_refused_and_not_written_later(path: Path) -> None:
     with opened(path) as store:
-        with locked(path), pytest.raises(StoreError, match="database is locked"):
+        with locked(path), pytest.raises(StoreError, match=r"locked\. Another program"):
             store.save_policy("gate", 1, "first")
         store.save_policy("door", 1, "first")
 
         with Reader(path) as reader:
             assert reader.known_tenants() == {"door"}
+
+
+def test_a_policy_waits_for_another_program_that_writes(path: Path) -> None:
+    with (
+        opened(path) as store,
+        closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other,
+    ):
+        other.execute("BEGIN IMMEDIATE")
+        end = threading.Timer(0.1, other.rollback)
+        end.start()
+
+        store.save_policy("gate", 1, "first")
+
+        end.join()
+        with Reader(path) as reader:
+            assert reader.known_tenants() == {"gate"}
 
 
 def test_a_closed_store_takes_no_policy(path: Path) -> None:

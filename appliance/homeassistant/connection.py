@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from queue import SimpleQueue
 from random import SystemRandom
 from types import TracebackType
 
 import paho.mqtt.client as mqtt
-from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from typing_extensions import Self
 
-from appliance.connection import BrokerAddress, new_client
+from appliance.connection import BrokerAddress, Connection, Listener, Terms
 from appliance.homeassistant.announced import AnnouncedFile
 from appliance.homeassistant.announcer import Announcer
 from appliance.homeassistant.discovery import Discovery
@@ -57,16 +55,12 @@ class HomeAssistant:
         self._taking_back: dict[int, str] = {}
         self._tenants: tuple[str, ...] | None = None
         self._documents: Mapping[str, bytes] = {}
-        self._client: mqtt.Client | None = None
-        self._parts = ExitStack()
+        self._connection: Connection | None = None
 
     def __enter__(self) -> Self:
         if self._wanted or self._file.topics:
-            self._client = self._new_client()
-            self._client.connect_async(self._broker.host, self._broker.port, keepalive=KEEPALIVE_S)
-            self._client.loop_start()
-            self._parts.callback(self._client.loop_stop)
-            self._parts.callback(self._client.disconnect)
+            self._connection = self._new_connection()
+            self._connection.open()
         return self
 
     def __exit__(
@@ -75,13 +69,18 @@ class HomeAssistant:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._parts.close()
+        self._close()
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
     def tick(self, tenants: Iterable[str]) -> bool:
         """Tells what is to be told now. True where Home Assistant has learnt all there is a moment
         ago: it knows no states then before the next telemetry.
         """
-        if self._client is None or not self._connected.is_set():
+        if self._connection is None or not self._connected.is_set():
             return False
         self._heed_events()
         self._note_what_is_gone()
@@ -90,13 +89,12 @@ class HomeAssistant:
         if announcement is not None:
             topic, document = announcement.topic, announcement.document
             self._file.add(topic)
-            info = self._client.publish(topic, document, qos=1, retain=True)
+            info = self._connection.client.publish(topic, document, qos=1, retain=True)
             if not document:
                 self._taking_back[info.mid] = topic
         elif not self._wanted and not self._file.topics:
             _log.info("Home Assistant has forgotten this appliance")
-            self._parts.close()
-            self._client = None
+            self._close()
         return self._announcer.has_settled(self._clock(), documents)
 
     def _heed_events(self) -> None:
@@ -122,66 +120,40 @@ class HomeAssistant:
             self._documents = self._discovery.documents(tenants)
         return self._documents
 
-    def _new_client(self) -> mqtt.Client:
-        client_id = self._broker.client_id(f"homeassistant-{self._discovery.appliance}")
-        client = new_client(self._broker, client_id=client_id)
-        client.reconnect_delay_set(min_delay=1, max_delay=SLOWEST_RECONNECT_S)
-        client.on_connect = self._on_connect
-        client.on_disconnect = self._on_disconnect
-        client.on_subscribe = self._on_subscribe
-        client.on_publish = self._on_publish
-        client.on_message = self._on_message
-        return client
+    def _new_connection(self) -> Connection:
+        return Connection(
+            self._broker,
+            client_id=self._broker.client_id(f"homeassistant-{self._discovery.appliance}"),
+            listener=Listener(
+                accepted=self._accepted,
+                refused=self._refused,
+                lost=lambda _: self._connected.clear(),
+                received=self._received,
+                subscribed=self._subscribed,
+                published=self._published,
+            ),
+            terms=Terms(keepalive_s=KEEPALIVE_S, last_retry_s=SLOWEST_RECONNECT_S),
+        )
 
     # What follows runs on paho's network thread, which dies of what is raised on it.
 
-    def _on_connect(
-        self,
-        client: mqtt.Client,
-        _userdata: object,
-        _flags: mqtt.ConnectFlags,
-        reason: ReasonCode,
-        _properties: Properties | None,
-    ) -> None:
-        if reason.is_failure:
-            _log.error("Home Assistant cannot be told: the broker refuses: %s", reason)
-            return
-        client.subscribe(self._discovery.birth(), qos=1)
+    def _accepted(self, _session_present: bool) -> None:  # noqa: FBT001 - it is told this alone
+        if self._connection is not None:
+            self._connection.client.subscribe(self._discovery.birth(), qos=1)
         self._connected_anew.set()
         self._connected.set()
 
-    def _on_disconnect(
-        self,
-        _client: mqtt.Client,
-        _userdata: object,
-        _flags: mqtt.DisconnectFlags,
-        _reason: ReasonCode,
-        _properties: Properties | None,
-    ) -> None:
-        self._connected.clear()
+    def _refused(self, sentence: str) -> None:
+        _log.error("Home Assistant cannot be told: %s", sentence)
 
-    def _on_subscribe(
-        self,
-        _client: mqtt.Client,
-        _userdata: object,
-        _mid: int,
-        reasons: list[ReasonCode],
-        _properties: Properties | None,
-    ) -> None:
+    def _subscribed(self, _mid: int, reasons: Sequence[ReasonCode]) -> None:
         if any(reason.is_failure for reason in reasons):
             _log.error(
                 "the broker does not let %s be read, so that a start of Home Assistant is not"
                 " noticed: let its ACL allow it", self._discovery.birth(),
             )  # fmt: skip
 
-    def _on_publish(
-        self,
-        _client: mqtt.Client,
-        _userdata: object,
-        mid: int,
-        reason: ReasonCode,
-        _properties: Properties,
-    ) -> None:
+    def _published(self, mid: int, reason: ReasonCode) -> None:
         self._acknowledged.put(mid)
         if reason.is_failure:
             _log.error(
@@ -189,9 +161,7 @@ class HomeAssistant:
                 " %s/device/+/config to be written", reason, self._discovery.prefix,
             )  # fmt: skip
 
-    def _on_message(
-        self, _client: mqtt.Client, _userdata: object, message: mqtt.MQTTMessage
-    ) -> None:
+    def _received(self, message: mqtt.MQTTMessage) -> None:
         # A birth that is retained tells of a start that may be long ago: it was heeded by then,
         # or everything is told now anyway.
         if message.payload == b"online" and not message.retain:
