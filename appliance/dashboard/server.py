@@ -85,7 +85,7 @@ def _listening(settings: Settings) -> socket.socket:
 def address_of(settings: Settings) -> str:
     """Where a browser on this machine finds it."""
     host = settings.dashboard_host
-    any_address = ("0.0.0.0", "::", "")  # noqa: S104 # nosec B104 - only compared with
+    any_address = ("0.0.0.0", "::", "")  # noqa: S104 - only compared with
     shown = "127.0.0.1" if host in any_address else host
     return f"http://{f'[{shown}]' if ':' in shown else shown}:{settings.dashboard_port}"
 
