@@ -7,6 +7,7 @@ import logging
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from ipaddress import ip_address
 
 import uvicorn
 from fastapi import FastAPI
@@ -85,9 +86,15 @@ def _listening(settings: Settings) -> socket.socket:
 def address_of(settings: Settings) -> str:
     """Where a browser on this machine finds it."""
     host = settings.dashboard_host
-    any_address = ("0.0.0.0", "::", "")  # noqa: S104 - only compared with
-    shown = "127.0.0.1" if host in any_address else host
+    shown = "127.0.0.1" if _is_every_address(host) else host
     return f"http://{f'[{shown}]' if ':' in shown else shown}:{settings.dashboard_port}"
+
+
+def _is_every_address(host: str) -> bool:
+    try:
+        return ip_address(host).is_unspecified
+    except ValueError:
+        return not host
 
 
 _FAVICON = (
