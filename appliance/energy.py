@@ -341,7 +341,12 @@ class Energy:
 
     def _forget_until(self, time_s: float) -> None:
         self._horizon_s = max(self._horizon_s, time_s)
-        self._open = [run for run in self._open if run.ended_s > self._horizon_s]
+        # A run of no length at the very horizon belongs to what comes next.
+        self._open = [
+            run
+            for run in self._open
+            if run.ended_s > self._horizon_s or run.started_s == self._horizon_s
+        ]
 
     def _charge_modelled(self, run: StageRun, share: float) -> None:
         self._settle(run, share, share * (run.modelled_j or 0.0), measured=False)

@@ -341,12 +341,14 @@ def _played(
     events: list[tuple[float, int, object]] = [(run.ended_s, 0, run) for run in told]
     time_s, before, integral_j = 0.0, None, 0.0
     for after_s, watts, rails in samples:
-        time_s += after_s
+        before_s, time_s = time_s, time_s + after_s
+        # As far apart as their times are, which rounding makes a little more or less.
+        apart_s = time_s - before_s
         until_s = [run.ended_s for run in told if run.started_s <= time_s < run.ended_s]
         dealt_with_s = until_s[0] if held_up and until_s else time_s
         events.append((dealt_with_s, 1, (time_s, watts, rails)))
-        if before is not None and before[1] == rails and after_s <= energy.max_gap_s:
-            integral_j += (max(0.0, before[0]) + max(0.0, watts)) / 2 * after_s
+        if before is not None and before[1] == rails and apart_s <= energy.max_gap_s:
+            integral_j += (max(0.0, before[0]) + max(0.0, watts)) / 2 * apart_s
         before = (watts, rails)
     for _, _, event in sorted(events, key=lambda event: event[:2]):
         if isinstance(event, StageRun):
@@ -386,3 +388,16 @@ def test_the_integral_is_the_trapezoidal_rule(watts: list[float]) -> None:
     times_s = np.arange(len(watts)) * 0.1
 
     assert energy.integrated_j == pytest.approx(float(np.trapezoid(watts, times_s)), rel=1e-9)
+
+
+def test_a_run_of_no_length_where_a_slice_ends_is_settled_with_the_next() -> None:
+    energy = Energy()
+    run = StageRun(
+        tenant="gate", engine="net", modelled_j=0.5, started_s=0.75, ended_s=0.75, begins=True
+    )
+
+    energy.sample(0.25, 0.0, RAILS)
+    energy.ran(run)
+    energy.tick(10.0)
+
+    assert (run.settled, energy.spent_j("gate")) == (1.0, 0.5)
