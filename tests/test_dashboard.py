@@ -218,6 +218,15 @@ def test_where_the_engine_is_not_here_the_reported_table_is_shown(tmp_path: Path
     assert "as reported" in note
 
 
+def test_a_draft_with_problems_has_no_table_of_its_own(tmp_path: Path) -> None:
+    checked = draft.check("tenant: gate\n", tenant="gate", engines=tmp_path)
+
+    rows, note = explanation_rows(checked, None)
+
+    assert rows == []
+    assert "once nothing is wrong" in note
+
+
 def test_a_push_is_complete_once_every_appliance_has_answered() -> None:
     document = "the text"
     fleet = fleet_of(policy_state("gate", "a"), policy_state("gate", "b"))

@@ -39,7 +39,8 @@ def explanation_rows(checked: Checked, state: PolicyState | None) -> tuple[list[
         )
     why = "" if checked.without_engine is None else f" ({words.short(checked.without_engine)})"
     if state is None or not state.feasibility:
-        return [], f"Nothing is known of its engine's exits{why}." if why else ""
+        known = f"Nothing is known of its engine's exits{why}."
+        return [], "Told once nothing is wrong with the draft." if checked.problems else known
     rows = [
         _row(
             exit_.exit,

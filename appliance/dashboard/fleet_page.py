@@ -73,7 +73,6 @@ class FleetPage:
         self._show_tiles(summary)
         views = sorted(fleet.appliances.values(), key=lambda view: view.name)
         self._empty.set_visibility(not views)
-        self._appliances.set_visibility(bool(views))
         kept = summary.bounds_kept
         of_appliances: defaultdict[str, list[float | None]] = defaultdict(list)
         for key in fleet.tenants:

@@ -174,7 +174,8 @@ def table(
 
 
 def show_rows(element: ui.table, rows: list[dict[str, Any]]) -> None:
-    """Shows rows, where they are others than before."""
+    """Shows rows, where they are others than before; without any there is no table."""
+    element.set_visibility(bool(rows))
     element.props["hide-pagination"] = len(rows) <= ROWS_A_PAGE
     if element.rows != rows:
         element.rows = rows

@@ -141,7 +141,7 @@ class PolicyPage:
             self._replay = layout.table(
                 {"what": "", "happened": "happened", "would": "draft, simulated"}, left=("what",)
             )
-            self._replay.set_visibility(False)
+            layout.show_rows(self._replay, [])
 
     def _states_card(self) -> None:
         with layout.card("Reported by appliances"):
@@ -298,7 +298,6 @@ class PolicyPage:
         try:
             happened, would = await self._replayed()
             layout.show_rows(self._replay, figures_rows(happened, would))
-            self._replay.set_visibility(True)
             self._replay_fault.set_text("")
         except DelenError as error:
             self._replay_fault.set_text(str(error))

@@ -23,6 +23,9 @@ from tests.reports import (
 
 pytestmark = pytest.mark.page
 
+CONNECTED = "connected, times in UTC"
+"""What stands in the bar once telemetry is heard."""
+
 HOSTILE = "<img src=x onerror=document.title='owned'>"
 
 
@@ -32,6 +35,7 @@ def test_the_fleet_is_shown_with_its_figures(
     with dashboard(own_broker, folder, prefix=PREFIX) as url:
         browser.open(url)
         browser.wait_for_text("No appliance has been heard of yet")
+        browser.wait_for_text(CONNECTED)
 
         say(
             status("a", "online"),
@@ -56,6 +60,7 @@ def test_an_appliance_is_shown_with_rails_engines_meter_and_tenants(
     with dashboard(own_broker, folder, prefix=PREFIX) as url:
         browser.open(f"{url}/appliance/a")
         browser.wait_for_text("Nothing was heard of an appliance a")
+        browser.wait_for_text(CONNECTED)
 
         for power_w in (5.0, 7.5):
             say(
@@ -85,6 +90,8 @@ def test_a_tenant_is_shown_with_times_exits_budget_replies_and_changes(
 ) -> None:
     budget = {"energy_j": 10.0, "per_s": 60.0, "left_j": 4.0, "remaining": 0.4, "ends_in_s": 30.0}
     with dashboard(own_broker, folder, prefix=PREFIX) as url:
+        browser.open(url)
+        browser.wait_for_text(CONNECTED)
         say(status("a", "online"), policy_state("gate", "a", version=1, retained=True))
         browser.open(f"{url}/tenant/a/gate")
         browser.wait_for_text("Policy version 1 on digits is in force.")
@@ -116,6 +123,8 @@ def test_what_others_wrote_is_shown_as_text(
 ) -> None:
     tenant = HOSTILE.replace("/", "")
     with dashboard(own_broker, folder, prefix=PREFIX) as url:
+        browser.open(url)
+        browser.wait_for_text(CONNECTED)
         say(
             status(tenant, "online"),
             appliance_telemetry(
@@ -139,7 +148,7 @@ def test_a_message_that_cannot_be_read_is_shown_as_such(
 ) -> None:
     with dashboard(own_broker, folder, prefix=PREFIX) as url:
         browser.open(url)
-        wait_for(lambda: "connected" in browser.text(), "a connection")
+        browser.wait_for_text(CONNECTED)
 
         say(Received(topic=TOPICS.telemetry("gate", "a"), payload=b'{"tenant": "gate"}'))
 
@@ -151,6 +160,8 @@ def test_a_broker_that_goes_away_is_told_of_and_comes_back(
     browser: Browser, own_broker: Mosquitto, say: Say, folder: Path
 ) -> None:
     with dashboard(own_broker, folder, prefix=PREFIX) as url:
+        browser.open(url)
+        browser.wait_for_text(CONNECTED)
         say(status("a", "online"), appliance_telemetry("a"))
         browser.open(url)
         browser.wait_for_tile("Appliances", "1 online")
@@ -169,6 +180,8 @@ def test_a_clock_that_is_off_is_told_of(
     browser: Browser, own_broker: Mosquitto, say: Say, folder: Path
 ) -> None:
     with dashboard(own_broker, folder, prefix=PREFIX) as url:
+        browser.open(url)
+        browser.wait_for_text(CONNECTED)
         say(status("a", "online"), appliance_telemetry("a"), policy_state("gate", "a"))
         browser.open(f"{url}/tenant/a/gate")
 
@@ -199,6 +212,8 @@ def test_a_page_fits_a_phone_and_loads_nothing_from_elsewhere(
     path: str, browser: Browser, own_broker: Mosquitto, say: Say, folder: Path
 ) -> None:
     with dashboard(own_broker, folder, prefix=PREFIX) as url:
+        browser.open(url)
+        browser.wait_for_text(CONNECTED)
         say(
             status("a", "online"),
             appliance_telemetry("a"),
