@@ -8,7 +8,8 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -135,21 +136,21 @@ def test_nothing_of_it_stays_behind(folder: Path) -> None:
 
 def test_ctrl_c_ends_it_with_a_summary_and_no_children(tmp_path: Path) -> None:
     tiny = engine_with_frames(tmp_path / "engines" / "tiny")
-    process = delen_demo(tmp_path, "--engine", str(tiny), "--seconds", "60")
-    assert process.stdout is not None
     answered: set[str] = set()
     begin = ""
-    while answered < set(TENANTS):
-        begin += (line := process.stdout.readline())
-        shown = re.search(r" (\w+) +v\d.* ([1-9]\d*) answers", line)
-        answered |= set() if shown is None else {shown[1]}
-    children = psutil.Process(process.pid).children(recursive=True)
-    address = re.search(r"Dashboard: (http://127\.0\.0\.1:\d+)", begin)
-    assert address is not None
-    page = httpx.get(f"{address[1]}/tenant/demo/gate", trust_env=False).text
+    with ending(delen_demo(tmp_path, "--engine", str(tiny), "--seconds", "60")) as process:
+        assert process.stdout is not None
+        while answered < set(TENANTS):
+            begin += (line := process.stdout.readline())
+            shown = re.search(r" (\w+) +v\d.* ([1-9]\d*) answers", line)
+            answered |= set() if shown is None else {shown[1]}
+        children = psutil.Process(process.pid).children(recursive=True)
+        address = re.search(r"Dashboard: (http://127\.0\.0\.1:\d+)", begin)
+        assert address is not None, begin
+        page = httpx.get(f"{address[1]}/tenant/demo/gate", trust_env=False).text
 
-    process.send_signal(signal.SIGINT)
-    output, complaints = process.communicate(timeout=WAIT_S)
+        process.send_signal(signal.SIGINT)
+        output, complaints = process.communicate(timeout=WAIT_S)
 
     assert process.returncode == 0, complaints
     assert "of 60 s" in output
@@ -157,6 +158,16 @@ def test_ctrl_c_ends_it_with_a_summary_and_no_children(tmp_path: Path) -> None:
     assert "Bounds kept" in page
     assert len(children) == 4  # broker, appliance, the stand-in for its meter, dashboard
     assert not any(child.is_running() for child in children)
+
+
+@contextmanager
+def ending(process: subprocess.Popen[str]) -> Iterator[subprocess.Popen[str]]:
+    """A process that is told to end where a test fails, with all that it started."""
+    with process:
+        try:
+            yield process
+        finally:
+            process.terminate()
 
 
 def test_an_engine_without_frames_is_refused_before_anything_starts(tmp_path: Path) -> None:

@@ -63,7 +63,8 @@ def telemetry(service: Service, client: Session, topic: str) -> dict[str, Any]:
 
 def stand_ins() -> list[psutil.Process]:
     children = psutil.Process().children(recursive=True)
-    return [child for child in children if "appliance.demo.tegrastats" in child.cmdline()]
+    running = [child for child in children if child.status() != psutil.STATUS_ZOMBIE]
+    return [child for child in running if "appliance.demo.tegrastats" in child.cmdline()]
 
 
 def logged_j(settings: Settings) -> float:

@@ -249,7 +249,7 @@ def test_the_shipped_acl_is_that_of_a_roster_without_tenants() -> None:
 
 def test_the_example_in_the_docs_is_a_tenants_file_with_every_field() -> None:
     text = (ROOT / "docs" / "operator.md").read_text()
-    (example,) = re.findall(r"```\n(tenants:.*?)```", text, re.DOTALL)
+    (example,) = re.findall(r"```yaml tenants.yaml\n(.*?)```", text, re.DOTALL)
 
     parse_roster(example)
 
