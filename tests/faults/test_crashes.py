@@ -15,6 +15,7 @@ from appliance.messages import Result
 from tests.faults import faulty_engine
 from tests.faults.checker import violations
 from tests.faults.history import Heard
+from tests.faults.power_cut import PowerCut
 from tests.faults.proxy import FAIR, Weather
 from tests.faults.world import DIGITS, World, rows_of, wait_for
 
@@ -22,6 +23,7 @@ pytestmark = pytest.mark.faults
 
 WAIT_S = 30.0
 BACKLOG = 700
+REQUESTS_BEFORE_THE_CUT = 60
 NEVER = Weather(ack_delay_s=3600.0)
 """Acknowledgements stay on their way."""
 
@@ -189,3 +191,29 @@ def test_killed_while_a_policy_is_taken_in_the_last_accepted_one_is_in_force(wor
     assert wait_for(lambda: len(replies(world)) == 1, WAIT_S)
     assert what_is_wrong(world) == []
     assert world.history().in_force["gate"] == version
+
+
+def test_a_power_cut_leaves_all_that_was_acknowledged(tmp_path: Path) -> None:
+    disk, workshop = tmp_path / "disk", tmp_path / "workshop"
+    disk.mkdir()
+    workshop.mkdir()
+    cut = PowerCut(folder=disk, workshop=workshop)
+    with World(
+        folder=tmp_path / "world",
+        seed="cut",
+        database_folder=disk,
+        metered=False,
+        environment=cut.environment,
+    ) as world:
+        for _ in range(REQUESTS_BEFORE_THE_CUT):
+            world.load.probe.send(a_frame())
+            world.load.counter.send(a_frame())
+        assert wait_for(lambda: len(logged(world)) > REQUESTS_BEFORE_THE_CUT // 2, WAIT_S)
+        world.kill_appliance()
+        cut.strike()
+        world.serving.start()
+
+        assert wait_for(lambda: len(replies(world)) >= 2 * REQUESTS_BEFORE_THE_CUT, WAIT_S)
+        assert what_is_wrong(world) == []
+        assert len(logged(world)) == 2 * REQUESTS_BEFORE_THE_CUT
+        assert world.history().in_force["gate"] == 1
