@@ -6,18 +6,21 @@ import asyncio
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import ClassVar
 
 from rich.text import Text
 from textual import on
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
-from textual.widgets import DataTable, Footer, Input, Static, TabbedContent, TabPane, Tabs
+from textual.css.query import NoMatches
+from textual.widgets import DataTable, Footer, Input, TabbedContent, TabPane, Tabs
 
 from appliance.fleet.words import clock, duration, short
 from appliance.picture import Picture
 from appliance.top.appliance_view import OneAppliance
 from appliance.top.events_view import Events
+from appliance.top.figures import Figures
 from appliance.top.fleet_view import FleetView
 from appliance.top.help import Help
 from appliance.top.look import Look
@@ -68,7 +71,7 @@ class TopApp(App[None]):
         self.theme = _THEME
 
     def compose(self) -> ComposeResult:
-        yield Static(id="link")
+        yield Figures(id="link")
         with TabbedContent():
             yield TabPane("1 Fleet", FleetView(), id="fleet")
             yield TabPane("2 Appliance", OneAppliance(), id="appliance")
@@ -78,22 +81,26 @@ class TopApp(App[None]):
         yield Footer(compact=True)
 
     def on_mount(self) -> None:
-        self.query_one(Tabs).can_focus = False
+        # Queried rather than the app, whose queries go to the help while that is shown.
+        self._main = self.screen
+        self._main.query_one(Tabs).can_focus = False
         self.set_interval(REFRESH_S, self.draw)
         # An exit by an exception would leave the terminal as it is now.
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self.exit)
 
-    def on_resize(self) -> None:
-        self.draw()
-
     @property
     def view(self) -> str:
         """Which of VIEWS is shown."""
-        return self.query_one(TabbedContent).active
+        return self._main.query_one(TabbedContent).active
 
     def draw(self) -> None:
         """Takes in what came, and brings the view that is shown up to date."""
         self.picture.take()
+        # While it comes up, and while it ends, there is nothing yet or any more to draw on.
+        with suppress(NoMatches):
+            self._draw()
+
+    def _draw(self) -> None:
         self._look_at_results()
         self._draw_link()
         look = Look(
@@ -101,27 +108,27 @@ class TopApp(App[None]):
             now_s=self._now_s(),
             left_out=self.picture.watcher.left_out,
             place=self._chosen(),
-            filter_text=self.query_one("#filter", Input).value,
+            filter_text=self._main.query_one("#filter", Input).value,
         )
         match self.view:
             case "fleet":
-                self.query_one(FleetView).show(look)
+                self._main.query_one(FleetView).show(look)
             case "appliance":
-                self.query_one(OneAppliance).show(look)
+                self._main.query_one(OneAppliance).show(look)
             case "tenant":
-                self.query_one(OneTenant).show(look)
+                self._main.query_one(OneTenant).show(look)
             case "events":
-                self.query_one(Events).show(look)
+                self._main.query_one(Events).show(look)
 
     def action_show_view(self, name: str) -> None:
-        self.query_one(TabbedContent).active = name
+        self._main.query_one(TabbedContent).active = name
 
     def action_step(self, by: int) -> None:
         self.action_show_view(VIEWS[(VIEWS.index(self.view) + by) % len(VIEWS)])
 
     def action_up(self) -> None:
         """Ends the filter, or goes to what stands above."""
-        box = self.query_one("#filter", Input)
+        box = self._main.query_one("#filter", Input)
         if box.value or box.has_focus:
             box.value = ""
             self._close_filter()
@@ -140,11 +147,11 @@ class TopApp(App[None]):
                 self._place = Place(appliance=place.appliance, tenant=tenant)
         elif fleet.appliances:
             self._place = Place(appliance=_next(sorted(fleet.appliances), place.appliance, by))
-            self.query_one("#appliances", FleetTable).point_at(self._place)
+            self._main.query_one("#appliances", FleetTable).point_at(self._place)
         self.draw()
 
     def action_filter(self) -> None:
-        box = self.query_one("#filter", Input)
+        box = self._main.query_one("#filter", Input)
         box.add_class("open")
         box.focus()
 
@@ -160,7 +167,7 @@ class TopApp(App[None]):
     @on(TabbedContent.TabActivated)
     def _activated(self) -> None:
         self.draw()
-        if not self.query_one("#filter", Input).has_focus:
+        if not self._main.query_one("#filter", Input).has_focus:
             self._table.focus()
 
     @on(DataTable.RowSelected)
@@ -182,14 +189,14 @@ class TopApp(App[None]):
 
     @on(Input.Submitted, "#filter")
     def _close_filter(self) -> None:
-        box = self.query_one("#filter", Input)
+        box = self._main.query_one("#filter", Input)
         box.set_class(bool(box.value), "open")
         self._table.focus()
 
     @property
     def _table(self) -> FleetTable:
         """The table that keys are meant for: the focused one, or the first that is shown."""
-        tables = self.query_one(TabbedContent).get_pane(self.view).query(FleetTable)
+        tables = self._main.query_one(TabbedContent).get_pane(self.view).query(FleetTable)
         return next((one for one in tables if one.has_focus), tables.first())
 
     def _chosen(self) -> Place | None:
@@ -216,7 +223,7 @@ class TopApp(App[None]):
 
     def _draw_link(self) -> None:
         link, now_s = self.picture.watcher.link, self._now_s()
-        bar = self.query_one("#link", Static)
+        bar = self._main.query_one("#link", Figures)
         bar.set_class(not link.connected, "lost")
         if link.connected:
             text = f"Dělen top   {self._broker}   {clock(now_s)} UTC"
@@ -226,7 +233,7 @@ class TopApp(App[None]):
                 f"No connection for {since}: {short(link.failure or '')}. This is how it was then;"
                 " it goes on by itself."
             )
-        bar.update(Text(text))
+        bar.show(Text(text))
 
 
 def _next(names: list[str], name: str | None, by: int) -> str:

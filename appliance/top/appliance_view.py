@@ -6,12 +6,12 @@ import numpy as np
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.containers import Vertical, VerticalScroll
-from textual.widgets import Static
 
 from appliance.fleet.appliances import ApplianceView
 from appliance.fleet.remarks import appliance_remarks
 from appliance.fleet.words import NOTHING, duration, energy, number, percent, short
 from appliance.telemetry import ApplianceTelemetry
+from appliance.top.figures import Figures
 from appliance.top.gauges import Gauge, figures_cells, side_by_side
 from appliance.top.headings import name_text, table_heading
 from appliance.top.look import Look
@@ -30,19 +30,19 @@ class OneAppliance(Vertical):
 
     def compose(self) -> ComposeResult:
         with VerticalScroll():
-            yield Static(id="appliance-figures", classes="figures")
-        yield Static(id="tenants-heading", classes="heading")
+            yield Figures(id="appliance-figures", classes="figures")
+        yield Figures(id="tenants-heading", classes="heading")
         yield FleetTable(TENANT_COLUMNS, table_id="tenants", sort_by="tenant")
 
     def show(self, look: Look) -> None:
         """Brings it up to date."""
-        figures = self.query_one("#appliance-figures", Static)
-        figures.update(appliance_text(look, figures_cells(self.app.size.width)))
+        figures = self.query_one("#appliance-figures", Figures)
+        figures.show(appliance_text(look, figures_cells(self.app.size.width)))
         views = [] if look.appliance is None else look.fleet.tenants_of(look.appliance.name)
         table = self.query_one("#tenants", FleetTable)
         rows = [tenant_row(view, look.now_s, with_appliance=False) for view in views]
         table.show(rows, look.filter_text)
-        self.query_one("#tenants-heading", Static).update(
+        self.query_one("#tenants-heading", Figures).show(
             table_heading("Tenants", table.matching, look.filter_text, empty=_NO_TENANT)
         )
 

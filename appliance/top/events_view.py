@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 from textual.app import ComposeResult
 from textual.containers import Vertical
-from textual.widgets import Static
 
 from appliance.errors import Code
 from appliance.fleet.marks import Mark, MarkKind
 from appliance.fleet.words import clock, short
 from appliance.messages import Rejection
+from appliance.top.figures import Figures
 from appliance.top.headings import table_heading
 from appliance.top.look import Look
 from appliance.top.rows import MOST_ROWS, Cell, Column, Place, Row
@@ -53,18 +53,18 @@ class Events(Vertical):
     """Rejections by tenant and code, and the latest events of the fleet."""
 
     def compose(self) -> ComposeResult:
-        yield Static(id="rejections-heading", classes="heading")
+        yield Figures(id="rejections-heading", classes="heading")
         yield FleetTable(
             REJECTION_COLUMNS, table_id="rejections", sort_by="requests", descending=True
         )
-        yield Static(id="events-heading", classes="heading")
+        yield Figures(id="events-heading", classes="heading")
         yield FleetTable(EVENT_COLUMNS, table_id="events", sort_by="at (UTC)", descending=True)
 
     def show(self, look: Look) -> None:
         """Brings it up to date."""
         rejections = self.query_one("#rejections", FleetTable)
         rejections.show(rejection_rows(look), look.filter_text)
-        self.query_one("#rejections-heading", Static).update(
+        self.query_one("#rejections-heading", Figures).show(
             table_heading("Rejected in the last window", rejections.matching, look.filter_text)
         )
         events = self.query_one("#events", FleetTable)
@@ -73,7 +73,7 @@ class Events(Vertical):
         left_out = look.fleet.left_out + look.left_out
         if left_out:
             title += f", left out for want of room: {left_out}"
-        self.query_one("#events-heading", Static).update(
+        self.query_one("#events-heading", Figures).show(
             table_heading(f"{title}   shown:", events.matching, look.filter_text)
         )
 

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from rich.cells import cell_len
 from rich.text import Text
 from textual.binding import Binding, BindingType
+from textual.coordinate import Coordinate
 from textual.widgets import DataTable
 
 from appliance.top.rows import MOST_ROWS, WIDE_CELLS, Cell, Column, Place, Row
@@ -34,6 +35,7 @@ class FleetTable(DataTable[Text]):
         self._descending = descending
         self._rows: tuple[Row, ...] = ()
         self._drawn: list[Row] = []
+        self._widths: list[int] = []
         self._filter = ""
         self.matching = 0
         """How many rows there are that the filter lets pass; MOST_ROWS of them are shown."""
@@ -80,9 +82,10 @@ class FleetTable(DataTable[Text]):
         is_wide = self.app.size.width >= WIDE_CELLS
         shown = tuple(n for n, one in enumerate(self._all) if is_wide or not one.only_wide)
         rows = self._in_order()
-        is_same = [one.key for one in rows] == [one.key for one in self._drawn]
-        if shown != self._shown or anew or not is_same:
-            self._draw_anew(rows, shown)
+        is_same = shown == self._shown and [a.key for a in rows] == [b.key for b in self._drawn]
+        widths = [self._width(rows, n) for n in shown]
+        if anew or not is_same or self._are_too_narrow(widths):
+            self._draw_anew(rows, shown, widths)
         else:
             self._draw_changes(rows)
 
@@ -96,13 +99,22 @@ class FleetTable(DataTable[Text]):
     def _order(self, row: Row) -> Any:
         return row.cells[self._sort_by].order
 
-    def _draw_anew(self, rows: list[Row], shown: tuple[int, ...]) -> None:
+    def _are_too_narrow(self, widths: list[int]) -> bool:
+        return any(wanted > drawn for wanted, drawn in zip(widths, self._widths, strict=True))
+
+    def _width(self, rows: list[Row], n: int) -> int:
+        """How many cells a column needs."""
+        # Textual would widen columns by itself, but draws a cell that has changed before that.
+        longest = max((cell_len(row.cells[n].text) for row in rows), default=0)
+        return max(self._heading(n).cell_len, min(longest, self._all[n].most_cells))
+
+    def _draw_anew(self, rows: list[Row], shown: tuple[int, ...], widths: list[int]) -> None:
         row = self.cursor_row
         kept = self._drawn[row].key if 0 <= row < len(self._drawn) else None
-        self._shown, self._drawn = shown, rows
+        self._shown, self._drawn, self._widths = shown, rows, widths
         self.clear(columns=True)
-        for n in shown:
-            self.add_column(self._heading(n), key=str(n))
+        for n, width in zip(shown, widths, strict=True):
+            self.add_column(self._heading(n), key=str(n), width=width)
         for one in rows:
             self.add_row(*(self._text(one.cells[n], n) for n in shown), key=one.key)
         places = {one.key: number for number, one in enumerate(rows)}
@@ -114,7 +126,7 @@ class FleetTable(DataTable[Text]):
             for place, n in enumerate(self._shown):
                 if before.cells[n] != now.cells[n]:
                     text = self._text(now.cells[n], n)
-                    self.update_cell_at((number, place), text, update_width=True)  # type: ignore[arg-type]
+                    self.update_cell_at(Coordinate(number, place), text)
         self._drawn = rows
 
     def _heading(self, n: int) -> Text:

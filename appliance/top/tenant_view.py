@@ -5,12 +5,12 @@ from __future__ import annotations
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.containers import Vertical, VerticalScroll
-from textual.widgets import Static
 
 from appliance.fleet.remarks import policy_sentence, tenant_fault
 from appliance.fleet.tenants import TenantView
 from appliance.fleet.words import duration, energy, number, percent, short
 from appliance.telemetry import AgreementTelemetry, BudgetTelemetry, TenantTelemetry
+from appliance.top.figures import Figures
 from appliance.top.gauges import Gauge, exits_lines, figures_cells
 from appliance.top.headings import name_text, table_heading
 from appliance.top.look import Look
@@ -25,19 +25,19 @@ class OneTenant(Vertical):
 
     def compose(self) -> ComposeResult:
         with VerticalScroll():
-            yield Static(id="tenant-figures", classes="figures")
-        yield Static(id="replies-heading", classes="heading")
+            yield Figures(id="tenant-figures", classes="figures")
+        yield Figures(id="replies-heading", classes="heading")
         yield FleetTable(REPLY_COLUMNS, table_id="replies", sort_by="at (UTC)", descending=True)
 
     def show(self, look: Look) -> None:
         """Brings it up to date."""
-        figures = self.query_one("#tenant-figures", Static)
-        figures.update(tenant_text(look, figures_cells(self.app.size.width)))
+        figures = self.query_one("#tenant-figures", Figures)
+        figures.show(tenant_text(look, figures_cells(self.app.size.width)))
         seen = [] if look.tenant is None else reversed(look.tenant.replies)
         table = self.query_one("#replies", FleetTable)
         table.show([reply_row(number, one) for number, one in enumerate(seen)], look.filter_text)
         title = "Latest results and rejections"
-        self.query_one("#replies-heading", Static).update(
+        self.query_one("#replies-heading", Figures).show(
             table_heading(title, table.matching, look.filter_text, empty=_NO_REPLY)
         )
 
