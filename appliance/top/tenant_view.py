@@ -78,7 +78,7 @@ def _times(view: TenantView, told: TenantTelemetry) -> list[Gauge]:
     elif p99_ms is None or bound_ms <= 0.0:
         note = f"bound {number(bound_ms, 'ms')}"
     else:
-        note = f"{percent(p99_ms / bound_ms)} of its bound of {number(bound_ms, 'ms')}"
+        note = f"{p99_ms / bound_ms * 100.0:.0f} % of its bound of {number(bound_ms, 'ms')}"
     turned_away = [
         f"{told.rejected} rejected" if told.rejected else "none rejected",
         f"{told.queue_length} waiting",
