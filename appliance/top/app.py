@@ -50,7 +50,7 @@ class TopApp(App[None]):
         Binding("escape", "up", "Back", key_display="Esc"),
         Binding("n", "next(1)", "Next"),
         Binding("p", "next(-1)", "Previous"),
-        Binding("slash", "filter", "Filter", key_display="/"),
+        Binding("slash", "filter", "Filter", key_display="/", priority=True),
         Binding("s", "sort", "Sort"),
         Binding("r", "reverse", "Reverse"),
         Binding("question_mark", "help", "Help", key_display="?"),
@@ -152,8 +152,9 @@ class TopApp(App[None]):
 
     def action_filter(self) -> None:
         box = self._main.query_one("#filter", Input)
-        box.add_class("open")
-        box.focus()
+        box.display = True
+        # At once: keys that follow are for the filter.
+        self._main.set_focus(box)
 
     def action_sort(self) -> None:
         self._table.sort_by_next()
@@ -190,7 +191,7 @@ class TopApp(App[None]):
     @on(Input.Submitted, "#filter")
     def _close_filter(self) -> None:
         box = self._main.query_one("#filter", Input)
-        box.set_class(bool(box.value), "open")
+        box.display = bool(box.value)
         self._table.focus()
 
     @property
