@@ -15,7 +15,7 @@ from tests.docs.pages import ROOT, blocks_of, tracked_files
 
 END = "END_OF_THE_BLOCK"
 
-NOT_THEIRS = ("DELEN_", "MAKE", "MFLAGS", "PYTEST_")
+NOT_THEIRS = ("ARGS", "DELEN_", "MAKE", "MFLAGS", "PYTEST_")
 """How variables of this run begin that no reader has: `make` would hand its own ARGS on."""
 
 # A command that fails is named with its line. What runs in the background ends with the page; the
