@@ -36,7 +36,7 @@ test-page: .venv/.dev mosquitto
 	$(BIN)/python -m pytest tests/page -m page -n 2 $(ARGS)
 
 test-docs: .venv/.dev mosquitto
-	$(BIN)/python -m pytest tests/docs -m docs -n 2 --dist load --timeout 300 $(ARGS)
+	$(BIN)/python -m pytest tests/docs -m docs -n 2 --dist load --timeout 480 $(ARGS)
 
 check: .venv/.dev
 	$(BIN)/ruff check

@@ -15,6 +15,9 @@ from tests.docs.pages import ROOT, blocks_of, tracked_files
 
 END = "END_OF_THE_BLOCK"
 
+NOT_THEIRS = ("ARGS", "DELEN_", "MAKE", "MFLAGS", "PYTEST_")
+"""How variables of this run begin that no reader has: `make` would hand its own ARGS on."""
+
 # A command that fails is named with its line. What runs in the background ends with the page; the
 # shell itself must outlive that, to wait for it.
 FIRST_LINE = (
@@ -89,7 +92,7 @@ def environment_for(broker: Mosquitto, home: Path) -> dict[str, str]:
     home.mkdir()
     for client in ("mosquitto_pub", "mosquitto_sub", "mosquitto_rr"):
         (home / client).write_text(f"-h {broker.host}\n-p {broker.port}\n")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("DELEN_")}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(NOT_THEIRS)}
     return {
         **kept,
         "PATH": f"{ROOT / '.venv' / 'bin'}{os.pathsep}{kept['PATH']}{os.pathsep}/usr/sbin",

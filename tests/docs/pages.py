@@ -16,6 +16,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 _SETUP = re.compile(r"<!-- docs-setup\n(.*?)-->\s*\Z", re.DOTALL)
 _NO_PART_OF_AN_ANCHOR = re.compile(r"[^\w\- ]")
+_HTML_LINK = re.compile(r'\b(?:href|src|srcset)="([^"]+)"')
 _MARKDOWN = MarkdownIt("commonmark").enable("table")
 
 
@@ -87,7 +88,11 @@ def anchors_of(text: str) -> set[str]:
 
 
 def links_of(text: str) -> list[str]:
-    """Where links lead to and pictures are."""
-    inline = [part for token in _MARKDOWN.parse(text) for part in token.children or []]
-    found = [part.attrs.get("href", part.attrs.get("src")) for part in inline]
-    return [str(target) for target in found if target]
+    """Where links lead to and pictures are, in Markdown and in HTML."""
+    found: list[str] = []
+    for token in _MARKDOWN.parse(text):
+        for part in (token, *(token.children or ())):
+            if part.type in ("html_block", "html_inline"):
+                found += _HTML_LINK.findall(part.content)
+            found += (str(part.attrs[name]) for name in ("href", "src") if name in part.attrs)
+    return found

@@ -12,7 +12,7 @@ from tests.conftest import StartBroker
 from tests.docs.commands import Outcome, checkout, environment_for, run
 from tests.docs.pages import ROOT, blocks_of, name_of, pages
 
-TIMEOUT_S = 240.0
+TIMEOUT_S = 420.0
 LINES_SHOWN = 60
 
 PAGES_WITH_COMMANDS = [

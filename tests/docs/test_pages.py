@@ -10,13 +10,17 @@ import pytest
 from tests.docs.pages import ROOT, anchors_of, blocks_of, links_of, name_of, pages, tracked_files
 
 PAGES = pages()
+TRACKED = [path.resolve() for path in tracked_files()]
+FILES = {*TRACKED, ROOT, *(up for path in TRACKED for up in path.parents if ROOT in up.parents)}
+"""What a link may lead to: files and their folders."""
+
 TEXTS = {page: page.read_text(encoding="utf-8") for page in PAGES}
 
 
-def inner_links(page: Path) -> list[tuple[str, Path, str]]:
+def inner_links(page: Path, text: str) -> list[tuple[str, Path, str]]:
     """The links of a page that lead into this repository: as written, the file, the anchor."""
     found = []
-    for link in links_of(TEXTS[page]):
+    for link in links_of(text):
         parts = urlsplit(link)
         if not parts.scheme:
             file = page.parent / unquote(parts.path) if parts.path else page
@@ -24,33 +28,27 @@ def inner_links(page: Path) -> list[tuple[str, Path, str]]:
     return found
 
 
-def faults_of_links(page: Path, files: set[Path]) -> list[str]:
+def faults_of_links(page: Path, text: str) -> list[str]:
+    texts = {**TEXTS, page: text}
     faults = []
-    for link, file, anchor in inner_links(page):
-        if file not in files:
+    for link, file, anchor in inner_links(page, text):
+        if file not in FILES:
             faults.append(f"{name_of(page)}: {link} leads to nothing that git has")
-        elif anchor and anchor not in anchors_of(TEXTS.get(file, "")):
+        elif anchor and anchor not in anchors_of(texts.get(file, "")):
             faults.append(f"{name_of(page)}: {link} leads to no heading there")
     return faults
 
 
-@pytest.fixture(scope="module")
-def files() -> set[Path]:
-    """What a link may lead to: files and their folders."""
-    tracked = [path.resolve() for path in tracked_files()]
-    return {*tracked, *(parent for path in tracked for parent in path.parents)}
-
-
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_every_link_leads_somewhere(page: Path, files: set[Path]) -> None:
-    assert faults_of_links(page, files) == []
+def test_every_link_leads_somewhere(page: Path) -> None:
+    assert faults_of_links(page, TEXTS[page]) == []
 
 
 def test_every_page_can_be_reached_from_the_first() -> None:
     start = ROOT / "README.md"
     reached, open_pages = {start}, [start]
     while open_pages:
-        for _, file, _ in inner_links(open_pages.pop()):
+        for _, file, _ in inner_links(page := open_pages.pop(), TEXTS[page]):
             if file in TEXTS and file not in reached:
                 reached.add(file)
                 open_pages.append(file)
@@ -63,6 +61,29 @@ def test_every_block_says_what_it_is(page: Path) -> None:
     untold = [block.line for block in blocks_of(TEXTS[page]) if not block.language]
 
     assert untold == [], "lines of blocks without a language; `sh` is what CI runs"
+
+
+def test_links_are_found_in_text_in_tables_and_in_html() -> None:
+    text = (
+        "[a](a.md), ![b](b.png)\n\n| x |\n|---|\n| [c](c.md#x) |\n\n"
+        '<picture>\n  <source srcset="d.png">\n</picture>\n\nbeside <img src="e.png">\n\n'
+        "```text\n[no](link.md)\n```\n"
+    )
+
+    assert links_of(text) == ["a.md", "b.png", "c.md#x", "d.png", "e.png"]
+
+
+def test_a_link_that_leads_nowhere_is_named() -> None:
+    page = ROOT / "README.md"
+
+    faults = faults_of_links(
+        page, "[a](nowhere.md) [b](LICENSE) [c](#nothing) [d](#docs)\n# Docs\n"
+    )
+
+    assert faults == [
+        "README.md: nowhere.md leads to nothing that git has",
+        "README.md: #nothing leads to no heading there",
+    ]
 
 
 @pytest.mark.parametrize(
