@@ -102,7 +102,7 @@ class Executor:
         features = backend.feed(np.zeros((1, *engine.input.shape), engine.input.dtype))
         for stage in range(len(engine.stages)):
             started_s = self._clock()
-            _, following = backend.run(stage, [features])
+            _, following = _run(backend, stage, stage, [features])
             yield stage, started_s, self._clock()
             features = following[0] if following else None
 
@@ -281,10 +281,7 @@ def _run_each(
     backend: Backend, first: int, last: int, items: Sequence[Features]
 ) -> tuple[Sequence[NDArray[np.float32] | EngineError], Sequence[Features]]:
     try:
-        if first == last:
-            logits, features = backend.run(first, items)
-        else:
-            logits, features = backend.run_through(first, last, items)
+        logits, features = _run(backend, first, last, items)
     except Exception as error:  # noqa: BLE001 - a runtime raises what it likes; other tasks go on
         if len(items) == 1:
             if not isinstance(error, EngineError):
@@ -294,6 +291,21 @@ def _run_each(
         return list(logits), features or [None] * len(items)
     alone = [_run_each(backend, first, last, [item]) for item in items]
     return [answers[0] for answers, _ in alone], [features[0] for _, features in alone]
+
+
+def _run(
+    backend: Backend, first: int, last: int, items: Sequence[Features]
+) -> tuple[NDArray[np.float32], Sequence[Features]]:
+    if first == last:
+        logits, features = backend.run(first, items)
+    else:
+        logits, features = backend.run_through(first, last, items)
+    if len(logits) != len(items) or len(features) not in {0, len(items)}:
+        raise EngineError(
+            f"{_named(first, last)} answered with {len(logits)} rows of logits and the features of"
+            f" {len(features)} for a batch of {len(items)}: export it with one of each an item"
+        )
+    return logits, features
 
 
 def _named(first: int, last: int) -> str:

@@ -31,6 +31,7 @@ class Reader:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._file: tuple[int, int] | None = None
         self._open()
 
     def _open(self) -> None:
@@ -41,8 +42,10 @@ class Reader:
 
     def _follow(self) -> None:
         """Goes on with the file that lies at the path now, where that is another."""
-        if _identity(self._path) != self._file:
+        if self._file is None or _identity(self._path) != self._file:
             self._connection.close()
+            # Should that fail, the next file may well be given the number of the one that is gone.
+            self._file = None
             self._open()
 
     def __enter__(self) -> Self:

@@ -220,6 +220,20 @@ def test_a_reader_follows_to_the_new_file(path: Path) -> None:
         assert [one.tenant for one in reader.policies()] == ["door", "gate"]
 
 
+def test_a_reader_follows_to_a_file_that_comes_after_none(path: Path) -> None:
+    log_all(path, RESULT)
+    away = path.with_name("away.db")
+
+    with Reader(path) as reader:
+        path.replace(away)
+        with pytest.raises(StoreError, match="no database"):
+            reader.find(KEY)
+        # The number of a file that is gone may be given to the next one: here it is.
+        away.replace(path)
+
+        assert list(reader.inferences()) == [RESULT]
+
+
 def test_a_damaged_backup_is_passed_by_for_the_one_before(path: Path) -> None:
     filled(path)
     backups.take(path, path.parent / "backups" / "000002.db", with_log=False)

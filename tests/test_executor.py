@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from appliance.engine import Engine, InputSpec, Kind, Latency, Stage
 from appliance.errors import EngineError
@@ -201,3 +202,35 @@ def test_a_stage_that_answers_with_no_number_is_an_engine_error(bad: float) -> N
 
     with pytest.raises(EngineError, match="stage 0 of net"):
         bench.answer("")
+
+
+class TwiceAnsweringBackend(SimulatedBackend):
+    """Whatever it is asked, it gives an answer too many."""
+
+    def run(
+        self, stage: int, batch: Sequence[object]
+    ) -> tuple[NDArray[np.float32], Sequence[object]]:
+        logits, features = super().run(stage, batch)
+        return np.concatenate([logits, logits[:1]]), features
+
+
+def test_a_stage_that_does_not_answer_each_item_once_fails_for_its_tasks_alone() -> None:
+    bench = Bench()
+    other = an_engine(name="other")
+    bench.executor.add(other, TwiceAnsweringBackend(bench.clock, stage_times_s=(0.010,) * 4))
+    batch = [a_task(bench.clock, a_plan(other, "")) for _ in range(2)]
+
+    decided = bench.executor.take(batch, bench.executor.run(batch, last=0))
+
+    sentences = [str(decision) for _, decision in decided]
+    assert len(sentences) == 2
+    assert all("answered with 2 rows of logits" in sentence for sentence in sentences)
+
+
+def test_an_engine_that_does_not_answer_each_item_once_is_found_out_as_it_is_warmed_up() -> None:
+    bench = Bench()
+    other = an_engine(name="other")
+    bench.executor.add(other, TwiceAnsweringBackend(bench.clock, stage_times_s=(0.010,) * 4))
+
+    with pytest.raises(EngineError, match="for a batch of 1"):
+        bench.executor.warm_up(other, runs=1)
