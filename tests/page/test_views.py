@@ -150,6 +150,8 @@ def test_a_long_name_leaves_its_table_the_figures(
 ) -> None:
     longest = "W" * MAX_LEVEL_BYTES
     with dashboard(own_broker, folder, prefix=PREFIX) as url:
+        browser.open(url)
+        wait_for(lambda: "connected" in browser.text(), "a connection")
         say(
             status(longest, "online"),
             appliance_telemetry(longest),
