@@ -18,6 +18,7 @@ from appliance.messages import Rejection, Reply, Result
 from appliance.payloads import Frame, Payload, payload_of
 from appliance.session import Session
 from appliance.settings import Settings, read_settings
+from appliance.topics import level_fault, tenant_fault
 
 __all__ = [
     "AsyncClient",
@@ -36,6 +37,11 @@ __all__ = [
 
 TIMEOUT_S = 10.0
 MAX_IN_FLIGHT = 64
+
+MAX_TIMEOUT_S = 2.0**32 - 1.0
+"""MQTT 5, 3.3.2.3.3: what a message's expiry can say."""
+
+MAX_CONTENT_TYPE_BYTES = 1024
 
 PORT, TLS_PORT = 1883, 8883
 
@@ -72,6 +78,8 @@ class _TenantsClient:
         1883, unless it is given. `tls_cert` and `tls_key` are the client's own certificate, where
         the broker asks for one. At most `max_in_flight` frames are on their way at a time.
         """
+        if (fault := tenant_fault(tenant)) is not None:
+            raise ValueError(f"{tenant!r} is no tenant: {fault}")
         if max_in_flight < 1:
             raise ValueError(f"{max_in_flight} frames in flight are none: allow one or more")
         if isinstance(broker, str):
@@ -184,7 +192,8 @@ class Client(_TenantsClient):
         """Sends a frame and waits for its Result or Rejection.
 
         Raises NoReply (a TimeoutError, too) when there is none in time, BrokerError where the
-        broker refuses the frame or cannot be reached at first, FrameError for what is no frame.
+        broker refuses the frame or cannot be reached at first, FrameError for what is no frame,
+        ValueError for another argument that cannot be.
         """
         reply = self.submit(frame, content_type=content_type, stream=stream, timeout_s=timeout_s)
         try:
@@ -221,6 +230,7 @@ class Client(_TenantsClient):
         Whoever gives up waiting cancels the future. Raises NoReply where no frame before this one
         is answered in time.
         """
+        _check(content_type=content_type, stream=stream, timeout_s=timeout_s)
         payload = payload_of(frame)
         session = self._connected()
         places = self._places
@@ -298,6 +308,7 @@ class AsyncClient(_TenantsClient):
         """Sends a frame and waits for its Result or Rejection; raises what `Client.infer` does."""
         if self._session is None:
             raise BrokerError("the client is not open: write `async with` or `await client.open()`")
+        _check(content_type=content_type, stream=stream, timeout_s=timeout_s)
         session, places = self._session, self._places
         # Files and pictures take long enough to be noticed by other tasks.
         payload = await asyncio.to_thread(payload_of, frame)
@@ -333,6 +344,22 @@ class AsyncClient(_TenantsClient):
 
 def _path(path: Path | str | None) -> Path | None:
     return None if path is None else Path(path)
+
+
+def _check(*, content_type: str | None, stream: str | None, timeout_s: float) -> None:
+    """Raises ValueError for what a request cannot say.
+
+    Some of it paho would only find out when it sends the request again, on its network thread;
+    and some of it makes brokers end the connection, each time that it is sent again.
+    """
+    if stream is not None and (fault := level_fault(stream)) is not None:
+        raise ValueError(f"{stream!r} is no stream: {fault}")
+    if content_type is not None and not (
+        content_type.isprintable() and len(content_type.encode()) <= MAX_CONTENT_TYPE_BYTES
+    ):
+        raise ValueError(f"{content_type[:40]!r} is no content type: image/jpeg would be one")
+    if not -MAX_TIMEOUT_S <= timeout_s <= MAX_TIMEOUT_S:
+        raise ValueError(f"{timeout_s} s is no timeout: give at most {MAX_TIMEOUT_S:.0f} seconds")
 
 
 def _answer_in(reply: Reply) -> Result:

@@ -25,6 +25,9 @@ from appliance.settings import Settings
 
 _log = logging.getLogger(__name__)
 
+MAX_PACKET_BYTES = 268_435_455
+"""MQTT 5, 1.5.5: what a packet's length can say."""
+
 PACKET_OVERHEAD_BYTES = 64
 """What the fixed header, the lengths and the identifiers add to a packet at most."""
 
@@ -157,7 +160,7 @@ class Connection:
             manual_ack=terms.manual_ack,
             max_packet_bytes=terms.max_packet_bytes or math.inf,
         )
-        self.max_sent_bytes = math.inf
+        self.max_sent_bytes: float = MAX_PACKET_BYTES
         """How large a packet the broker takes."""
         self._broker = broker
         self._listener = listener
@@ -222,7 +225,7 @@ class Connection:
             self._listener.refused(f"the broker at {self._broker} refuses the connection: {reason}")
             return
         self._is_up = True
-        self.max_sent_bytes = getattr(properties, "MaximumPacketSize", math.inf)
+        self.max_sent_bytes = getattr(properties, "MaximumPacketSize", MAX_PACKET_BYTES)
         self._listener.accepted(flags.session_present)
 
     def _connect_failed(self, _client: mqtt.Client, _userdata: object) -> None:

@@ -14,6 +14,7 @@ from appliance.errors import DatabaseDamaged, StoreError
 from appliance.migrations import APPLICATION_ID, MIGRATIONS, known
 
 PAGE_BYTES = 4096
+NOT_WRITTEN = "Check that it and its folder may be written and that the disk is not full."
 _BUSY_TIMEOUT_S = 1.0
 _NOT_AS_IT_SHOULD_BE = (
     "Could not decode",
@@ -177,7 +178,7 @@ def sentences(
 def _remedy(error: Exception, path: Path) -> str:
     if "locked" in str(error):
         return f"Another program is writing to it: end that one (`fuser {path}`)."
-    return "Check that it and its folder may be written and that the disk is not full."
+    return NOT_WRITTEN
 
 
 def _database(connection: sqlite3.Connection) -> Database:

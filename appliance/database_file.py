@@ -14,7 +14,14 @@ from sqlite_utils import Database
 
 from appliance import backups, files, standing
 from appliance.backups import Backups
-from appliance.database import check, is_empty, open_for_writing, require_folder, sentences
+from appliance.database import (
+    NOT_WRITTEN,
+    check,
+    is_empty,
+    open_for_writing,
+    require_folder,
+    sentences,
+)
 from appliance.errors import DatabaseDamaged, DatabaseInUse, StoreError
 from appliance.standing import Standing
 
@@ -217,7 +224,7 @@ def in_use(path: Path) -> Iterator[None]:
     try:
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
-        raise StoreError(f"The database {path} cannot be opened: {error}.") from error
+        raise StoreError(f"The database {path} cannot be opened: {error}. {NOT_WRITTEN}") from error
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -236,7 +243,8 @@ def _renaming(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StoreError(f"The database {path} cannot be set aside: {error}.") from error
+        sentence = f"The database {path} cannot be set aside: {error}. {NOT_WRITTEN}"
+        raise StoreError(sentence) from error
 
 
 def _inode(path: Path) -> int | None:

@@ -322,7 +322,11 @@ def _faults(details: ErrorDetails) -> list[Fault]:
         return [Fault(path=path, message=f"`{name}` is missing")]
     if details["type"] == "extra_forbidden":
         return [Fault(path=path, message=f"there is no field `{name}`{_hint(str(name), path)}")]
-    return [Fault(path=path, message=f"{name}: {details['msg']}" if name else details["msg"])]
+    said = details["msg"]
+    if details["type"] in {"dict_type", "model_type"}:
+        said = "this should be a mapping, of names to values"
+    said = said.replace("Input should", "this should")
+    return [Fault(path=path, message=f"{name}: {said}" if name else said)]
 
 
 def _hint(name: str, path: KeyPath) -> str:

@@ -189,7 +189,8 @@ class Session:
         who = self._broker.username or "this user"
         return NoReply(
             f"no reply within {timeout_s:g} s: is an appliance online, and may {who} publish for"
-            f" the tenant {tenant}?"
+            f" the tenant {tenant}? A frame far over DELEN_MAX_FRAME has no reply either, nor have"
+            " rejections beyond DELEN_REJECTION_RATE a second"
         )
 
     def watch(self, topic_filter: str, received: Received) -> None:

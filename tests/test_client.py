@@ -126,6 +126,39 @@ def test_what_is_no_frame_is_said_to_be_none_before_anything_is_sent(
         client.infer(frame)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"stream": "a/b"},
+        {"stream": "+"},
+        {"stream": ""},
+        {"content_type": "image/\0"},
+        {"content_type": "x" * 70_000},
+        {"timeout_s": float("nan")},
+        {"timeout_s": float("inf")},
+        {"timeout_s": 1e12},
+    ],
+)
+def test_what_a_request_cannot_say_is_refused_and_the_next_is_answered(
+    client: Client, wrong: dict[str, object]
+) -> None:
+    with pytest.raises(ValueError, match="is no"):
+        client.infer(BRIGHT, **wrong)  # type: ignore[arg-type]
+
+    assert client.in_flight == 0
+    assert result(client.infer(BRIGHT)).label == "bright"
+
+
+def test_a_name_that_no_tenant_has_is_refused_before_anything_is_sent() -> None:
+    with pytest.raises(ValueError, match="'a/b' is no tenant"):
+        Client(tenant="a/b")
+
+
+def test_a_frame_beyond_what_mqtt_can_say_is_never_sent(client: Client) -> None:
+    with pytest.raises(BrokerError, match="at most 268435455"):
+        client.infer(bytes(268_435_456))
+
+
 def test_a_rejection_is_a_reply_or_an_error_as_is_asked_for(client: Client) -> None:
     reply = client.infer(b"no frame", stream="north")
     with pytest.raises(RequestRejected, match="415 unknown type") as raised:

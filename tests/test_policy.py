@@ -135,6 +135,15 @@ def test_json_may_escape_a_character_in_two_halves() -> None:
     assert policy.tenant == "gate-\U0001f6aa"
 
 
+def test_what_should_be_a_mapping_is_told_in_the_words_of_yaml() -> None:
+    problems = problems_of("tenant: a\nversion: 1\nengine: b\nbounds: 3\nmodes: [night]\n")
+
+    assert [problem.message for problem in problems] == [
+        "bounds: this should be a mapping, of names to values",
+        "modes: this should be a mapping, of names to values",
+    ]
+
+
 @pytest.mark.parametrize("use", [["saver"], {"saver": 1}, None, 1])
 def test_a_rule_must_name_its_mode(use: object) -> None:
     rules = [{"use": use, "when": "power > 5W"}]

@@ -681,9 +681,10 @@ def test_a_missing_folder_is_said(tmp_path: Path) -> None:
         log_all(tmp_path / "missing" / "delen.db")
 
 
-def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+@pytest.mark.parametrize("in_the_way", ["delen.db", "delen.db.lock"])
+def test_a_place_that_cannot_be_written_is_said(tmp_path: Path, in_the_way: str) -> None:
     path = tmp_path / "delen.db"
-    path.mkdir()
+    (tmp_path / in_the_way).mkdir()
 
     with pytest.raises(StoreError, match=r"cannot be opened.*may be written"):
         log_all(path)

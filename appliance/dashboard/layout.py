@@ -19,7 +19,10 @@ ROWS_A_PAGE = 50
 ROWS_A_PAGE = 50
 _STYLE = (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
 
-LINK_SLOT = '<q-td :props="props"><a :href="props.row.href">{{ props.value }}</a></q-td>'
+LINK_SLOT = (
+    '<q-td :props="props"><a :href="props.row.href" :title="props.value">{{ props.value }}</a>'
+    "</q-td>"
+)
 CHIP_SLOT = (
     '<q-td :props="props"><span :class="[\'chip\', props.row.chip]">{{ props.value }}</span></q-td>'
 )
@@ -170,6 +173,7 @@ def table(
     ]
     element = ui.table(columns=shown, rows=[], row_key="key", pagination=ROWS_A_PAGE)
     element.classes("table").props("flat dense hide-pagination")
+    element.set_visibility(False)
     return element
 
 

@@ -275,7 +275,7 @@ def test_sigterm_ends_it_well_and_says_so(composition: Composition) -> None:
     ("volume", "reason"),
     [
         (["--tmpfs", "/var/lib/delen:size=64k,uid=10001"], "disk is full"),
-        (["--tmpfs", "/var/lib/delen:ro,uid=10001"], "unable to open database file"),
+        (["--tmpfs", "/var/lib/delen:ro,uid=10001"], "Read-only file system"),
     ],
     ids=["full", "read-only"],
 )

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from appliance.broker import Mosquitto
+from appliance.fleet import words
 from appliance.fleet.reports import Received
+from appliance.topics import MAX_LEVEL_BYTES
 from tests.page.browser import Browser, dashboard, wait_for
 from tests.page.conftest import Say
 from tests.reports import (
@@ -141,6 +143,30 @@ def test_what_others_wrote_is_shown_as_text(
 
             assert browser.script("return document.querySelectorAll('img').length") == 0, path
             assert "owned" not in browser.script("return document.title"), path
+
+
+def test_a_long_name_leaves_its_table_the_figures(
+    browser: Browser, own_broker: Mosquitto, say: Say, folder: Path
+) -> None:
+    longest = "W" * MAX_LEVEL_BYTES
+    with dashboard(own_broker, folder, prefix=PREFIX) as url:
+        browser.open(url)
+        wait_for(lambda: "connected" in browser.text(), "a connection")
+        say(
+            status(longest, "online"),
+            appliance_telemetry(longest),
+            tenant_telemetry(longest, longest),
+        )
+        for width in (1280, 390):
+            browser.size(width, 1000)
+            for path in ("", f"appliance/{longest}"):
+                browser.open(f"{url}/{path}")
+                wait_for(lambda: browser.row(words.short(longest)), "the name")
+
+                assert browser.script(
+                    "return [...document.querySelectorAll('.q-table__middle')].every("
+                    "table => table.scrollWidth <= table.clientWidth)"
+                ), (width, path)
 
 
 def test_a_message_that_cannot_be_read_is_shown_as_such(
