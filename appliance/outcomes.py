@@ -19,8 +19,8 @@ from appliance.rejection_quota import Muted, RejectionQuota
 from appliance.replies import iso, rejection_of, result_of
 from appliance.store import Store
 from appliance.task import Task
-from appliance.telemetry import Windows
 from appliance.topics import RESERVED
+from appliance.windows import Windows
 
 
 class Outcomes:

@@ -55,11 +55,11 @@ from appliance.safekeeping import Safekeeping
 from appliance.settings import Settings
 from appliance.shelf import EngineShelf, StageFailed
 from appliance.store import Store
-from appliance.telemetry import Windows
 from appliance.teller import Teller
 from appliance.tenancy import DeviceState, Tenancy
 from appliance.topics import Topics
 from appliance.upkeep import Upkeep
+from appliance.windows import Windows
 
 _log = logging.getLogger(__name__)
 
