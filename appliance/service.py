@@ -120,6 +120,7 @@ class Service:
             quota=RejectionQuota(settings.rejection_rate),
             known=lambda: self._book.plans,
             clock=time.monotonic,
+            wall_clock=time.time,
         )
 
         # Stages, and the joules that they take.
