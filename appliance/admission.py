@@ -79,7 +79,7 @@ class Admission:
     def _account(self, tenant: str, plan: Plan | None, now_s: float) -> _Account:
         name, limits = (None, Limits()) if plan is None else (tenant, plan.policy.limits)
         account = self._accounts.get(name)
-        if account is None or account.limits != limits:
+        if account is None or (account.limits is not limits and account.limits != limits):
             account = self._accounts[name] = self._open(limits, now_s)
         return account
 

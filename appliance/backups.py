@@ -69,13 +69,14 @@ def take(database: Path, target: Path, *, with_log: bool) -> None:
 
     An earlier backup of that name is replaced. Raises StoreError.
     """
-    _refuse_to_overwrite(database, target)
-    with closing(open_for_reading(database)) as source, _written(target) as unfinished:
-        if with_log:
-            _copy_all(source.conn, unfinished, database)
-        else:
-            _copy_what_is_small(database, unfinished)
-        verify(unfinished)
+    with closing(open_for_reading(database)) as source:
+        _refuse_to_overwrite(database, target)
+        with _written(target) as unfinished:
+            if with_log:
+                _copy_all(source.conn, unfinished, database)
+            else:
+                _copy_what_is_small(database, unfinished)
+            verify(unfinished)
 
 
 def verify(path: Path) -> int:

@@ -9,8 +9,9 @@ from appliance.budgets import Budgets, Saved
 from appliance.energy import IDLE, UNATTRIBUTED, Energy
 from appliance.ledger import Accounts, BudgetState
 from appliance.plan import Plan
-from appliance.telemetry import EnergyTelemetry, TenantAccount
+from appliance.telemetry import EnergyTelemetry
 from appliance.tenancy import Tenancy
+from appliance.windows import TenantAccount
 
 QUIET_S = 60.0
 """How often the ledger is written where only the idle machine has spent."""

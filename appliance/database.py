@@ -133,6 +133,7 @@ def check(db: Database, path: Path, *, limit_s: float) -> bool:
     if len(small) < len(_SMALL_TABLES) and not MIGRATIONS.pending(db):
         raise DatabaseDamaged(f"The database {path} is damaged: a table is missing.")
     alarm = threading.Timer(limit_s, db.conn.interrupt)
+    alarm.name = "database-check"
     alarm.start()
     try:
         for table in sorted(small):

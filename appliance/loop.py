@@ -228,7 +228,8 @@ class ExecutorLoop:
                     self._hangs_s = math.inf
                     return self._dispatcher.give_up_running(self._stage_timeout_s)
                 if self._alarm_s > now_s:
-                    self._turn.wait(min(self._alarm_s - now_s, longest_wait_s))
+                    next_s = min(self._alarm_s, self._hangs_s)
+                    self._turn.wait(min(next_s - now_s, longest_wait_s))
                 else:
                     self._dispatcher.fire()
         return None

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import time
-import uuid
 from collections.abc import Callable, Container
-from datetime import datetime, timezone
 
 from appliance.budgets import Balance
-from appliance.duplicates import InHand
+from appliance.duplicates import InHand, new_id
 from appliance.errors import Code, Rejected
 from appliance.frame_memory import FrameMemory
 from appliance.gateway import Gateway
@@ -19,8 +16,8 @@ from appliance.rejection_quota import Muted, RejectionQuota
 from appliance.replies import iso, rejection_of, result_of
 from appliance.store import Store
 from appliance.task import Task
-from appliance.telemetry import Windows
 from appliance.topics import RESERVED
+from appliance.windows import Windows
 
 
 class Outcomes:
@@ -44,6 +41,7 @@ class Outcomes:
         quota: RejectionQuota,
         known: Callable[[], Container[str]],
         clock: Callable[[], float],
+        wall_clock: Callable[[], float],
     ) -> None:
         self._appliance = appliance
         self._gateway = gateway
@@ -55,6 +53,7 @@ class Outcomes:
         self._quota = quota
         self._known = known
         self._clock = clock
+        self._wall_clock = wall_clock
 
     def finished(self, task: Task) -> None:
         """Answers a task that has its answer."""
@@ -72,8 +71,7 @@ class Outcomes:
         self._release(task)
         energy = format_quantity(balance.energy_j, Dimension.ENERGY)
         period = format_quantity(balance.per_s, Dimension.TIME)
-        moment = datetime.fromtimestamp(time.time() + balance.ends_in_s, timezone.utc)
-        again = moment.isoformat(timespec="milliseconds")
+        again = iso(self._wall_clock() + balance.ends_in_s)
         detail = f"the budget of {energy} per {period} is spent: there is energy again at {again}"
         self.reject(
             task.request,
@@ -132,8 +130,9 @@ class Outcomes:
 
     def _row_of(self, muted: Muted) -> Rejection:
         limit = format_quantity(self._quota.rate_per_s, Dimension.RATE)
+        now_s = self._wall_clock()
         return Rejection(
-            id=uuid.uuid4().hex,
+            id=new_id(now_s),
             tenant=RESERVED if muted.tenant is None else muted.tenant,
             stream=None,
             code=muted.code,
@@ -141,7 +140,7 @@ class Outcomes:
             detail=f"{muted.count} rejections of this code were not sent: the tenant had {limit}"
             " already (DELEN_REJECTION_RATE)",
             appliance=self._appliance,
-            arrived_at=iso(time.time()),
+            arrived_at=iso(now_s),
         )
 
     def _answer(self, request: Request, key: RequestKey | None, reply: Reply) -> None:

@@ -16,13 +16,13 @@ from appliance import frames
 from appliance.admission import Admission, Ceiling
 from appliance.backends import choice
 from appliance.bookkeeper import Bookkeeper
-from appliance.budgets import Balance, Budgets
+from appliance.budgets import Budgets
 from appliance.connection import BrokerAddress
 from appliance.dispatcher import Dispatcher
 from appliance.duplicates import InHand
 from appliance.energy import Energy
 from appliance.engine import Engine
-from appliance.errors import Code, EngineError, Rejected
+from appliance.errors import EngineError, Rejected
 from appliance.executor import Executor
 from appliance.frame_memory import FrameMemory
 from appliance.gateway import Gateway
@@ -37,7 +37,6 @@ from appliance.messages import (
     PolicyPush,
     PolicyState,
     Reply,
-    Request,
     RequestKey,
 )
 from appliance.metrics.counters import Counters
@@ -56,12 +55,11 @@ from appliance.safekeeping import Safekeeping
 from appliance.settings import Settings
 from appliance.shelf import EngineShelf, StageFailed
 from appliance.store import Store
-from appliance.task import Task
-from appliance.telemetry import Windows
 from appliance.teller import Teller
 from appliance.tenancy import DeviceState, Tenancy
 from appliance.topics import Topics
 from appliance.upkeep import Upkeep
+from appliance.windows import Windows
 
 _log = logging.getLogger(__name__)
 
@@ -90,6 +88,42 @@ class Service:
         self._parts = ExitStack()
         self._windows = Windows()
         self._counters = Counters(plans=lambda: self._book.plans, limit=settings.metrics_tenants)
+
+        # The edges, and what becomes of requests.
+        self._gateway = Gateway(
+            broker=BrokerAddress.of(settings),
+            topics=self._topics,
+            appliance=settings.appliance_id,
+            on_request=self._take_request,
+            on_policy=self._take_push,
+            on_command=self._take_push,
+            clock=time.monotonic,
+            wall_clock=time.time,
+            max_frame_bytes=int(settings.max_frame),
+            receive_maximum=settings.receive_maximum,
+            session_expiry_s=int(settings.session_expiry),
+            cloud_events=settings.cloudevents,
+        )
+        self._store = Store.of(
+            settings, on_logged=self._logged, on_restored=lambda: self._intake.put(Restored())
+        )
+        self._safekeeping = Safekeeping.of(settings, changed=self._store.changed)
+        in_hand, memory = InHand(), FrameMemory(settings.frame_memory)
+        self._outcomes = Outcomes(
+            appliance=settings.appliance_id,
+            gateway=self._gateway,
+            store=self._store,
+            in_hand=in_hand,
+            windows=self._windows,
+            counters=self._counters,
+            memory=memory,
+            quota=RejectionQuota(settings.rejection_rate),
+            known=lambda: self._book.plans,
+            clock=time.monotonic,
+            wall_clock=time.time,
+        )
+
+        # Stages, and the joules that they take.
         self._energy = Energy(max_gap_s=max(SHORTEST_GAP_S, 4 * settings.meter_interval))
         self._budgets = Budgets(energy=self._energy, weights=self._weights)
         self._tenancy = Tenancy(budgets=self._budgets)
@@ -97,9 +131,9 @@ class Service:
         self._dispatcher = Dispatcher(
             executor=self._executor,
             clock=time.monotonic,
-            finished=self._finished,
-            rejected=self._task_rejected,
-            unaffordable=self._unaffordable,
+            finished=self._outcomes.finished,
+            rejected=self._outcomes.task_rejected,
+            unaffordable=self._outcomes.unaffordable,
             failed=self._stage_failed,
         )
         self._scheduler = self._dispatcher.scheduler
@@ -118,6 +152,15 @@ class Service:
             ),
             deliver=self._take_reading,
         )
+        self._bookkeeper = Bookkeeper(
+            tenancy=self._tenancy,
+            keep=self._store.keep,
+            can_keep=lambda: self._store.failed is None,
+            clock=time.monotonic,
+            wall_clock=time.time,
+        )
+
+        # Engines, policies and commands.
         self._opener = Opener(
             loop=self._loop,
             executor=self._executor,
@@ -131,17 +174,6 @@ class Service:
             memory_bytes=settings.engine_memory or math.inf,
             opener=self._opener,
             clock=time.monotonic,
-        )
-        self._store = Store.of(
-            settings, on_logged=self._logged, on_restored=lambda: self._intake.put(Restored())
-        )
-        self._safekeeping = Safekeeping.of(settings, changed=self._store.changed)
-        self._bookkeeper = Bookkeeper(
-            tenancy=self._tenancy,
-            keep=self._store.keep,
-            can_keep=lambda: self._store.failed is None,
-            clock=time.monotonic,
-            wall_clock=time.time,
         )
         self._book = PolicyBook(
             appliance=settings.appliance_id,
@@ -160,7 +192,14 @@ class Service:
             upkeep=self._upkeep,
             drain=drain,
         )
-        in_hand, memory = InHand(), FrameMemory(settings.frame_memory)
+
+        # What comes in, and what is told.
+        self._admission = Admission(
+            Ceiling(
+                rate_per_s=settings.tenant_rate or math.inf,
+                bytes_per_s=settings.tenant_bytes or math.inf,
+            )
+        )
         self._intake = Intake(
             loop=self._loop,
             book=self._book,
@@ -170,46 +209,14 @@ class Service:
             memory=memory,
             database=settings.database,
             limits=frames.Limits(max_bytes=int(settings.max_frame)),
-            reject=self._reject,
-            repeat=self._repeat,
+            reject=self._outcomes.reject,
+            repeat=self._outcomes.repeat,
             report=self._push_policy,
             obey=self._obey,
             restored=partial(
                 restored_policies, settings.database, self._book, self._orders, self._tell_of
             ),
             suspect=self._store.suspect,
-        )
-        self._gateway = Gateway(
-            broker=BrokerAddress.of(settings),
-            topics=self._topics,
-            appliance=settings.appliance_id,
-            on_request=self._take_request,
-            on_policy=self._take_push,
-            on_command=self._take_push,
-            clock=time.monotonic,
-            wall_clock=time.time,
-            max_frame_bytes=int(settings.max_frame),
-            receive_maximum=settings.receive_maximum,
-            session_expiry_s=int(settings.session_expiry),
-            cloud_events=settings.cloudevents,
-        )
-        self._admission = Admission(
-            Ceiling(
-                rate_per_s=settings.tenant_rate or math.inf,
-                bytes_per_s=settings.tenant_bytes or math.inf,
-            )
-        )
-        self._outcomes = Outcomes(
-            appliance=settings.appliance_id,
-            gateway=self._gateway,
-            store=self._store,
-            in_hand=in_hand,
-            windows=self._windows,
-            counters=self._counters,
-            memory=memory,
-            quota=RejectionQuota(settings.rejection_rate),
-            known=lambda: self._book.plans,
-            clock=time.monotonic,
         )
         self._teller = Teller(
             appliance=settings.appliance_id,
@@ -303,26 +310,10 @@ class Service:
                 self._admission.admit(request.tenant, size_bytes, plans, request.received_s)
             self._intake.put(arrival)
         except Rejected as rejected:
-            self._reject(request, None, rejected)
-
-    # The outcomes need the gateway and the store, and these what becomes of a request.
-
-    def _finished(self, task: Task) -> None:
-        self._outcomes.finished(task)
-
-    def _task_rejected(self, task: Task, code: Code, detail: str) -> None:
-        self._outcomes.task_rejected(task, code, detail)
-
-    def _unaffordable(self, task: Task, balance: Balance) -> None:
-        self._outcomes.unaffordable(task, balance)
-
-    def _reject(self, request: Request, key: RequestKey | None, rejected: Rejected) -> None:
-        self._outcomes.reject(request, key, rejected)
-
-    def _repeat(self, request: Request, reply: Reply) -> None:
-        self._outcomes.repeat(request, reply)
+            self._outcomes.reject(request, None, rejected)
 
     def _logged(self, delivery: int, key: RequestKey | None, reply: Reply) -> None:
+        """Called in the store's thread."""
         self._outcomes.logged(delivery, key, reply)
 
     # Energy.

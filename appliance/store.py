@@ -205,6 +205,8 @@ class Store:
     def _change(self, make: Callable[[Database], Any]) -> Any:
         if self._writer.closing.is_set():
             raise StoreError("The store is closed: it takes no change any more.")
+        if not self._thread.is_alive():
+            raise StoreError(self._writer.failure or "The store's writer has ended.")
         change = Change(make=make, done=Future())
         self._inbox.put(change)
         try:

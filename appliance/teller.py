@@ -21,11 +21,9 @@ from appliance.telemetry import (
     BudgetTelemetry,
     EnergyTelemetry,
     PowerTelemetry,
-    TenantAccount,
-    Window,
-    Windows,
 )
 from appliance.topics import Topics
+from appliance.windows import TenantAccount, Window, Windows
 
 
 class Teller:

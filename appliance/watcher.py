@@ -11,13 +11,11 @@ from dataclasses import dataclass
 from types import TracebackType
 
 import paho.mqtt.client as mqtt
-from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 from typing_extensions import Self
 
-from appliance.connection import BrokerAddress, new_client
+from appliance.connection import BrokerAddress, Connection, Listener, Terms
 from appliance.errors import BrokerError
 from appliance.fleet.reports import MAX_BYTES, Received
 from appliance.topics import Topics
@@ -53,13 +51,20 @@ class Watcher:
         self.left_out = 0
         """How many messages went before they were taken."""
         self._broker = broker
-        self._client = new_client(broker, client_id=f"delen-watcher-{uuid.uuid4().hex[:12]}")
-        self._client.on_connect = self._connected
-        self._client.on_connect_fail = self._unreachable
-        self._client.on_disconnect = self._disconnected
-        self._client.on_message = self._received
-        self._client.on_publish = self._published
-        self._client.reconnect_delay_set(1, RETRY_AT_MOST_S)
+        self._connection = Connection(
+            broker,
+            client_id=f"delen-watcher-{uuid.uuid4().hex[:12]}",
+            listener=Listener(
+                accepted=self._accepted,
+                refused=self._lost,
+                lost=self._lost,
+                received=self._received,
+                published=self._published,
+            ),
+            # What nobody reads need not be sent: twice as much, since properties count as well.
+            terms=Terms(max_packet_bytes=2 * MAX_BYTES, last_retry_s=RETRY_AT_MOST_S),
+        )
+        self._client = self._connection.client
         self._waiting: deque[tuple[float, Received]] = deque()
         self._waiting_bytes = 0
         self._looked_at: Counter[str] = Counter()
@@ -68,11 +73,7 @@ class Watcher:
         self.link = Link(connected=False, since_s=time.time(), failure="not connected yet")
 
     def __enter__(self) -> Self:
-        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-        # What nobody reads need not be sent: twice as much, since properties count as well.
-        properties.MaximumPacketSize = 2 * MAX_BYTES
-        self._client.connect_async(self._broker.host, self._broker.port, properties=properties)
-        self._client.loop_start()
+        self._connection.open()
         return self
 
     def __exit__(
@@ -81,13 +82,8 @@ class Watcher:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        client = self._client
-        client.disconnect()
-        client.loop_stop()
-        # Else the client and this would hold each other until the garbage is collected, which finds
-        # the client's sockets before the client that closes them.
-        client.on_connect = client.on_connect_fail = client.on_disconnect = client.on_message = None
-        client.on_publish = None
+        self._connection.close()
+        self._lost("the connection is closed")
 
     def take(self) -> list[tuple[float, Received]]:
         """What came since it was last taken, each with its moment in seconds since the epoch."""
@@ -142,50 +138,19 @@ class Watcher:
         if self._client.is_connected():
             self._client.subscribe([(one, SubscribeOptions(qos=0)) for one in filters])
 
-    def _connected(
-        self,
-        _client: mqtt.Client,
-        _userdata: object,
-        _flags: mqtt.ConnectFlags,
-        reason: ReasonCode,
-        _properties: Properties | None,
-    ) -> None:
-        if reason.is_failure:
-            self._lost(f"the broker {self._broker} refuses the connection: {reason}")
-            return
+    def _accepted(self, _session_present: bool) -> None:  # noqa: FBT001 - it is told this alone
         self.link = Link(connected=True, since_s=time.time())
         self._subscribe(self._filters())
-
-    def _unreachable(self, _client: mqtt.Client, _userdata: object) -> None:
-        self._lost(f"no broker answers at {self._broker}")
-
-    def _disconnected(
-        self,
-        _client: mqtt.Client,
-        _userdata: object,
-        _flags: mqtt.DisconnectFlags,
-        reason: ReasonCode,
-        _properties: Properties | None,
-    ) -> None:
-        if self.link.connected:
-            self._lost(f"the connection to {self._broker} is gone: {reason}")
 
     def _lost(self, failure: str) -> None:
         since_s = time.time() if self.link.connected else self.link.since_s
         self.link = Link(connected=False, since_s=since_s, failure=failure)
 
-    def _published(
-        self,
-        _client: mqtt.Client,
-        _userdata: object,
-        number: int,
-        reason: ReasonCode,
-        _properties: Properties,
-    ) -> None:
+    def _published(self, number: int, reason: ReasonCode) -> None:
         if reason.is_failure:
             self._refusals.append((number, f"the broker did not take it: {reason}"))
 
-    def _received(self, _client: mqtt.Client, _userdata: object, message: mqtt.MQTTMessage) -> None:
+    def _received(self, message: mqtt.MQTTMessage) -> None:
         received = Received(
             topic=message.topic, payload=bytes(message.payload), retained=message.retain
         )

@@ -307,9 +307,10 @@ class Writer:
 
     def _abandon(self) -> None:
         """Tells those who wait for a change that it will not come."""
-        for item in self._inbox.gather(0.0):
-            if isinstance(item, Change) and item.done.set_running_or_notify_cancel():
-                item.done.set_exception(StoreError(self.failure or "The store is closed."))
+        while items := self._inbox.gather(0.0):
+            for item in items:
+                if isinstance(item, Change) and item.done.set_running_or_notify_cancel():
+                    item.done.set_exception(StoreError(self.failure or "The store is closed."))
 
 
 def _insert_all(db: Database, batch: list[Record | Accounts]) -> None:

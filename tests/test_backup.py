@@ -161,6 +161,16 @@ def test_a_backup_overwrites_nothing_but_a_backup(path: Path, place: str) -> Non
     assert logged(path) == [RESULT]
 
 
+def test_without_a_database_there_is_nothing_to_back_up(path: Path) -> None:
+    earlier = path.parent / "earlier.db"
+    earlier.write_bytes(b"of another day")
+
+    with pytest.raises(StoreError, match="There is no database at"):
+        backups.take(path, earlier, with_log=True)
+
+    assert earlier.read_bytes() == b"of another day"
+
+
 def test_the_commands_say_what_they_did_in_json(path: Path) -> None:
     target = path.parent / "copy.db"
     with opened(path) as store:

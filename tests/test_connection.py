@@ -1,14 +1,17 @@
-"""How the broker is reached: client ids of lasting sessions, and certificates that are no good."""
+"""How the broker is reached: client ids that last, bad certificates, what is heard of it."""
 
 from __future__ import annotations
 
 import subprocess
 from pathlib import Path
+from queue import SimpleQueue
 
 import pytest
 
-from appliance.connection import BrokerAddress, new_client
+from appliance.connection import BrokerAddress, Connection, Listener, Terms, new_client
 from appliance.errors import BrokerError
+from tests.appliances import WAIT_S, address
+from tests.conftest import StartBroker
 
 
 def broker(
@@ -65,3 +68,37 @@ def test_a_key_of_another_certificate_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(BrokerError, match="DELEN_MQTT_TLS_KEY"):
         new_client(broker(cert=cert, key=key), client_id="x")
+
+
+def connection_to(where: BrokerAddress, told: SimpleQueue[str]) -> Connection:
+    listener = Listener(accepted=lambda _: told.put("accepted"), refused=told.put, lost=told.put)
+    return Connection(where, client_id="test-connection", listener=listener, terms=Terms())
+
+
+def test_a_connection_is_made_again_and_its_end_is_no_loss(start_broker: StartBroker) -> None:
+    own, told = start_broker(), SimpleQueue[str]()
+    connection = connection_to(address(own), told)
+
+    connection.open()
+    first = told.get(timeout=WAIT_S)
+    own.kill()
+    lost = told.get(timeout=WAIT_S)
+    own.start()
+    while (again := told.get(timeout=WAIT_S)) != "accepted":
+        assert "cannot be reached" in again
+    connection.close()
+
+    assert first == "accepted"
+    assert f"the connection to the broker at {address(own)} is lost" in lost
+    assert told.empty()
+
+
+def test_a_broker_that_refuses_says_why(start_broker: StartBroker) -> None:
+    own, told = start_broker(users={"gate": "right"}), SimpleQueue[str]()
+    connection = connection_to(address(own, username="gate", password="wrong"), told)  # noqa: S106
+
+    connection.open()
+    sentence = told.get(timeout=WAIT_S)
+    connection.close()
+
+    assert f"the broker at {address(own)} refuses the connection: Not authorized" in sentence

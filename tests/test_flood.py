@@ -108,6 +108,8 @@ def test_rejections_beyond_the_quota_are_counted_and_acknowledged_but_not_sent(
             raw.send(publish(topic.request("gate", "flood"), b"?", qos=1, packet_id=number))
         wait_until(lambda: logged_rejections(settings, "gate") == flood)
         wait_until(lambda: service.open_deliveries() == 0)
+        # Counted once the row is heard to be in the log, a moment after it can be read there.
+        wait_until(lambda: service.survey.take().tallies["gate"].rejections.total() == flood)
         service.tell()
         told = json.loads(telemetry.next()[1])
         answer = client.infer("gate", npy())

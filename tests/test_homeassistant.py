@@ -30,10 +30,9 @@ from appliance.telemetry import (
     ApplianceTelemetry,
     EnergyTelemetry,
     PowerTelemetry,
-    TenantAccount,
-    Window,
 )
 from appliance.topics import Topics, level_fault
+from appliance.windows import TenantAccount, Window
 from tests.appliances import Watch, client_of, push, settings_for
 from tests.engines import tiny_engine
 from tests.homeassistant import HomeAssistant

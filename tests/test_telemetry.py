@@ -10,7 +10,7 @@ from appliance.broker import Mosquitto
 from appliance.budgets import Balance
 from appliance.messages import Rejection, Result
 from appliance.policy import Bounds, Policy
-from appliance.telemetry import TenantAccount, Windows
+from appliance.windows import TenantAccount, Windows
 from tests.appliances import Watch, client_of, push, serving, settings_for
 from tests.engines import tiny_engine
 from tests.test_service import POLICY, npy
