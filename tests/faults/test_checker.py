@@ -267,6 +267,15 @@ def test_what_was_in_a_damaged_log_may_be_gone_from_it_but_was_answered() -> Non
     assert violations(drop_a_message(damaged)) != []
 
 
+def test_what_was_in_a_damaged_log_may_be_in_the_ledger_alone_and_never_in_the_log_alone() -> None:
+    damaged = replace(MARKED, rows_lost_until_s=1.0)
+    first, *rest = damaged.ledger
+    less = replace(damaged, ledger=[replace(first, reported_j=first.reported_j - 1e-3), *rest])
+
+    assert violations(report_a_joule_too_much(damaged)) == []
+    assert len(violations(less)) == 1
+
+
 def test_a_rejection_that_is_documented_is_none() -> None:
     first, *rest = MARKED.sent
     tolerant = replace(MARKED, sent=[replace(first, tolerated=frozenset({415})), *rest])
