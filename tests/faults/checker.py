@@ -142,7 +142,7 @@ def _of_reported_energy(history: History) -> Iterator[str]:
             written_j[entry.account].append(entry.reported_j)
     for tenant in logged_j.keys() | written_j.keys():
         log_j, ledger_j = fsum(logged_j[tenant]), fsum(written_j[tenant])
-        # A backup has the ledger without the log: what of this a damaged file held is in that alone.
+        # A backup holds the ledger without the log: what a damaged file logged is in that alone.
         is_less = history.rows_lost_until_s > -inf and log_j < ledger_j
         if abs(log_j - ledger_j) > ROUNDING_J and not is_less:
             yield f"the log has {log_j} J for {tenant}, the ledger {ledger_j} J"
