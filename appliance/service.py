@@ -119,8 +119,8 @@ class Service:
         )
 
         # Stages, and the joules that they take.
-        self._energy = Energy(max_gap_s=max(SHORTEST_GAP_S, 4 * settings.meter_interval))
-        self._budgets = Budgets(energy=self._energy, weights=self._weights)
+        energy = Energy(max_gap_s=max(SHORTEST_GAP_S, 4 * settings.meter_interval))
+        self._budgets = Budgets(energy=energy, weights=self._weights)
         self._tenancy = Tenancy(budgets=self._budgets)
         self._executor = Executor(time.monotonic, self._tenancy)
         self._dispatcher = Dispatcher(
