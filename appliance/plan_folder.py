@@ -45,6 +45,10 @@ def with_plans(engine: Engine, plans: Path | None) -> Engine:
     place = place_of(engine, plans)
     if plans is None or not (place / RECORD).is_file():
         return engine
+    paths = [plan_path(place, number) for number in range(len(engine.stages))]
+    if not all(lies_within(path, plans) for path in (place / RECORD, *paths)):
+        _log.warning("the TensorRT plans in %s are links that lead out of it: not used", place)
+        return engine
     try:
         record = _read(place / RECORD)
     except EngineError as error:
@@ -52,10 +56,6 @@ def with_plans(engine: Engine, plans: Path | None) -> Engine:
         return engine
     if record.onnx != _checksums(engine):
         _log.warning("the TensorRT plans in %s are of other ONNX files: they are not used", place)
-        return engine
-    paths = [plan_path(place, number) for number in range(len(engine.stages))]
-    if not all(lies_within(path, plans) for path in (place / RECORD, *paths)):
-        _log.warning("the TensorRT plans in %s are links that lead out of it: not used", place)
         return engine
     stages = tuple(
         replace(stage, tensorrt=path) for stage, path in zip(engine.stages, paths, strict=True)

@@ -39,6 +39,7 @@ from appliance.messages import (
     Reply,
     RequestKey,
 )
+from appliance.metering import Metering
 from appliance.metrics.counters import Counters
 from appliance.metrics.survey import Survey
 from appliance.opener import Opened, Opener
@@ -46,9 +47,6 @@ from appliance.orders import DEVICE_BUDGET, Orders
 from appliance.outcomes import Outcomes
 from appliance.plan import Plan
 from appliance.policy_book import PolicyBook
-from appliance.power.meters import MeterOptions
-from appliance.power.protocol import Reading
-from appliance.power.sampler import Sampler
 from appliance.reader import Reader
 from appliance.rejection_quota import RejectionQuota
 from appliance.safekeeping import Safekeeping
@@ -56,7 +54,7 @@ from appliance.settings import Settings
 from appliance.shelf import EngineShelf, StageFailed
 from appliance.store import Store
 from appliance.teller import Teller
-from appliance.tenancy import DeviceState, Tenancy
+from appliance.tenancy import Tenancy
 from appliance.topics import Topics
 from appliance.upkeep import Upkeep
 from appliance.windows import Windows
@@ -65,9 +63,6 @@ _log = logging.getLogger(__name__)
 
 SHORTEST_GAP_S = 0.5
 """No less may lie between two readings before the time between counts as not measured."""
-
-BASELINE_TIMEOUT_S = 3.0
-BASELINE_POLL_S = 0.05
 
 
 class Service:
@@ -124,8 +119,8 @@ class Service:
         )
 
         # Stages, and the joules that they take.
-        self._energy = Energy(max_gap_s=max(SHORTEST_GAP_S, 4 * settings.meter_interval))
-        self._budgets = Budgets(energy=self._energy, weights=self._weights)
+        energy = Energy(max_gap_s=max(SHORTEST_GAP_S, 4 * settings.meter_interval))
+        self._budgets = Budgets(energy=energy, weights=self._weights)
         self._tenancy = Tenancy(budgets=self._budgets)
         self._executor = Executor(time.monotonic, self._tenancy)
         self._dispatcher = Dispatcher(
@@ -145,13 +140,7 @@ class Service:
             stage_timeout_s=settings.stage_timeout,
             hung=hung,
         )
-        self._sampler = Sampler(
-            settings.meter,
-            options=MeterOptions(
-                interval_s=settings.meter_interval, tegrastats=settings.tegrastats
-            ),
-            deliver=self._take_reading,
-        )
+        self._metering = Metering(settings, loop=self._loop, tenancy=self._tenancy)
         self._bookkeeper = Bookkeeper(
             tenancy=self._tenancy,
             keep=self._store.keep,
@@ -228,7 +217,7 @@ class Service:
             loop=self._loop,
             scheduler=self._scheduler,
             bookkeeper=self._bookkeeper,
-            sampler=self._sampler,
+            sampler=self._metering.sampler,
             store=self._store,
             gateway=self._gateway,
             memory=memory,
@@ -241,7 +230,7 @@ class Service:
             loop=self._loop,
             scheduler=self._scheduler,
             bookkeeper=self._bookkeeper,
-            sampler=self._sampler,
+            sampler=self._metering.sampler,
             shelf=self._shelf,
             store=self._store,
             gateway=self._gateway,
@@ -259,8 +248,7 @@ class Service:
             self._restore_budgets()
             parts.callback(self._bookkeeper.write)
             parts.enter_context(self._loop)
-            parts.enter_context(self._sampler)
-            self._wait_for_idle_baseline()
+            parts.enter_context(self._metering)
             parts.enter_context(self._opener)
             for found in policies_before_requests(self._settings, self._topics, self._book):
                 self._intake.start_with(found)
@@ -318,31 +306,11 @@ class Service:
 
     # Energy.
 
-    def _take_reading(self, reading: Reading) -> None:
-        """Called by the meter's thread; what it says is dealt with between two stages."""
-        self._loop.post(partial(self._account_for, reading))
-
-    def _wait_for_idle_baseline(self) -> None:
-        """Lets the meter see the machine idle, which it may not be again for long."""
-        ends_s = time.monotonic() + BASELINE_TIMEOUT_S
-        while self._sampler.may_read() and time.monotonic() < ends_s:
-            if self._loop.call(lambda: self._energy.idle_w) is not None:
-                return
-            time.sleep(BASELINE_POLL_S)
-
-    def _account_for(self, reading: Reading) -> None:
-        self._energy.sample(reading.time_s, reading.total_w, reading.total_of)
-        self._tenancy.device = DeviceState(
-            power_w=reading.total_w,
-            temperature_c=max(reading.temperatures_c.values(), default=None),
-        )
-
     def _tick(self) -> None:
         self._bookkeeper.tick()
         self._outcomes.log_muted()
         self._opener.sweep()
-        if self._sampler.status().reading is None:
-            self._tenancy.device = DeviceState()
+        self._metering.tick()
         plans, queues = self._executor.plans, self._scheduler.room.queue_lengths()
         for change in self._tenancy.adapt(plans, queues, time.monotonic()):
             before, after = change.before or "its policy", change.after or "its policy"
