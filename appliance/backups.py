@@ -179,6 +179,7 @@ def _written(target: Path) -> Iterator[Path]:
     unfinished = target.with_name(f"{target.name}.unfinished")
     with _on_disk(target):
         files.remove(unfinished)
+        files.make_private(unfinished)
         try:
             yield unfinished
             files.put(unfinished, target)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from sqlite_utils import Database
 
+from appliance import files
 from appliance.errors import DatabaseDamaged, StoreError
 from appliance.migrations import APPLICATION_ID, MIGRATIONS, known
 
@@ -45,6 +46,9 @@ def open_for_writing(path: Path, *, wal_bytes: int) -> Database:
     """
     require_folder(path)
     with sentences("opened", path):
+        # Where it cannot be made, SQLite says why.
+        with suppress(OSError):
+            files.make_private(path)
         db = _database(sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S))
         try:
             refuse_foreign(db, path)
@@ -268,6 +272,8 @@ def _copy_before(migration: str, path: Path) -> Path:
 
 def _copy(db: Database, target: Path) -> None:
     unfinished = target.with_name(f"{target.name}.unfinished")
+    with suppress(OSError):
+        files.make_private(unfinished)
     with closing(sqlite3.connect(unfinished)) as copy:
         db.conn.backup(copy)
     unfinished.replace(target)

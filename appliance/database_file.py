@@ -222,7 +222,7 @@ def in_use(path: Path) -> Iterator[None]:
     require_folder(path)
     lock = files.beside(path, ".lock")
     try:
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise StoreError(f"The database {path} cannot be opened: {error}. {NOT_WRITTEN}") from error
     try:

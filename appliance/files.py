@@ -21,6 +21,25 @@ def put(source: Path, target: Path) -> None:
     sync_folder(target.parent)
 
 
+def make_private(path: Path) -> None:
+    """Makes an empty file where there is none, for whoever owns its folder alone.
+
+    What SQLite puts beside a database takes its mode. One that is there is not even opened: to
+    close it again would end the locks that this process holds on it. Raises OSError.
+    """
+    try:
+        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+    except FileExistsError:
+        return
+    try:
+        if os.geteuid() == 0:
+            # What root restores or backs up is the appliance's to read.
+            folder = path.parent.stat()
+            os.fchown(descriptor, folder.st_uid, folder.st_gid)
+    finally:
+        os.close(descriptor)
+
+
 def set_aside(database: Path, word: str, *, now_s: float, keep: int) -> Path:
     """Renames a database and what lies beside it, as `delen.db.damaged-20261124T213000`.
 

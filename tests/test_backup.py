@@ -56,6 +56,22 @@ def names(folder: Path) -> set[str]:
     return {file.name for file in folder.iterdir()}
 
 
+def test_what_the_database_holds_is_for_its_owner_alone(path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        with opened(path) as store:
+            store.log(result(1), delivery=1, key=None)
+            backups.take(path, path.parent / "backup.db", with_log=True)
+            restore(path.parent / "backup.db", path)
+
+            modes = {file.name: file.stat().st_mode & 0o077 for file in path.parent.iterdir()}
+    finally:
+        os.umask(before)
+
+    assert {"delen.db", "delen.db.lock", "backup.db"} <= modes.keys()
+    assert set(modes.values()) == {0}
+
+
 @contextmanager
 def busy(store: Store) -> Iterator[None]:
     """Records come in all the time."""
