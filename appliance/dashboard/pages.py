@@ -3,7 +3,8 @@
 import time
 from contextlib import AbstractContextManager
 
-from nicegui import ui
+from fastapi import Request, Response
+from nicegui import Client, app, ui
 
 from appliance.dashboard import layout
 from appliance.dashboard.appliance_page import AppliancePage
@@ -66,6 +67,15 @@ class Pages:
                     may_push=lambda: self._sessions.holds(token, time.monotonic()),
                     dark=dark,
                 )
+
+        async def no_page(request: Request, _error: Exception) -> Response:
+            with Client(ui.page("", title="No such page · Dělen"), request=request) as client:
+                with self._frame():
+                    ui.label("There is no such page.").classes("empty")
+                    ui.link("To the fleet", "/").classes("go")
+                return client.build_response(request, 404)
+
+        app.add_exception_handler(404, no_page)
 
     def _frame(self, *crumbs: tuple[str, str]) -> AbstractContextManager[ui.dark_mode]:
         sessions, token = self._sessions, _token()

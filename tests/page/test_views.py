@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
+from selenium.webdriver.common.by import By
 
 from appliance.broker import Mosquitto
 from appliance.fleet import words
@@ -231,6 +232,17 @@ def test_an_address_with_a_name_that_is_none_shows_an_empty_page(
 
             browser.wait_for_text("Dělen")
             assert "500" not in browser.text()
+
+
+def test_an_address_of_no_page_leads_to_the_fleet(
+    browser: Browser, own_broker: Mosquitto, folder: Path
+) -> None:
+    with dashboard(own_broker, folder, prefix=PREFIX) as url:
+        browser.open(f"{url}/appliances/a/b")
+        browser.wait_for_text("There is no such page.")
+        browser.driver.find_element(By.LINK_TEXT, "To the fleet").click()
+
+        browser.wait_for_text("No appliance has been heard of yet")
 
 
 @pytest.mark.parametrize("path", ["", "appliance/a", "tenant/a/gate", "policy/a/gate"])
