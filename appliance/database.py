@@ -15,6 +15,7 @@ from appliance.errors import DatabaseDamaged, StoreError
 from appliance.migrations import APPLICATION_ID, MIGRATIONS, known
 
 PAGE_BYTES = 4096
+CACHE_KIB = 512
 NOT_WRITTEN = "Check that it and its folder may be written and that the disk is not full."
 _BUSY_TIMEOUT_S = 1.0
 _NOT_AS_IT_SHOULD_BE = (
@@ -187,6 +188,8 @@ def _remedy(error: Exception, path: Path) -> str:
 
 
 def _database(connection: sqlite3.Connection) -> Database:
+    # As the log grows, each connection would fill SQLite's 2 MB of pages that the kernel caches too.
+    connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
     return Database(connection, recursive_triggers=False, execute_plugins=False)
 
 
