@@ -188,7 +188,7 @@ def _remedy(error: Exception, path: Path) -> str:
 
 
 def _database(connection: sqlite3.Connection) -> Database:
-    # As the log grows, each connection would fill SQLite's 2 MB of pages that the kernel caches too.
+    # Each connection would come to hold SQLite's 2 MB of pages that the kernel caches, too.
     connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
     return Database(connection, recursive_triggers=False, execute_plugins=False)
 
