@@ -7,6 +7,7 @@ import os
 import threading
 import time
 
+from appliance import resident
 from appliance.connection import BrokerAddress
 from appliance.errors import ServiceError
 from appliance.health import EVERY_S, HealthFile, as_of
@@ -18,6 +19,9 @@ from appliance.settings import Settings
 from appliance.topics import Topics
 
 _log = logging.getLogger(__name__)
+
+GIVE_BACK_EVERY_S = 60.0
+"""How often what a burst of requests took goes back to the machine; it takes a millisecond."""
 
 LAST_WORDS_S = 2.0
 """How long what was turned away at last has to be logged, published and acknowledged."""
@@ -54,6 +58,7 @@ def serve(settings: Settings, stop: threading.Event) -> None:
         _home_assistant(settings) as home_assistant,
     ):
         due_s = time.monotonic() + settings.telemetry_interval
+        give_back_s = time.monotonic() + GIVE_BACK_EVERY_S
         while not stop.is_set():
             health_file.write(service.health())
             if home_assistant.tick(service.survey.tenants()):
@@ -61,6 +66,9 @@ def serve(settings: Settings, stop: threading.Event) -> None:
             if time.monotonic() >= due_s:
                 service.tell()
                 due_s += settings.telemetry_interval
+            if time.monotonic() >= give_back_s:
+                resident.give_back()
+                give_back_s += GIVE_BACK_EVERY_S
             stop.wait(min(EVERY_S, max(0.0, due_s - time.monotonic())))
     if died:
         raise ServiceError(f"the thread {', '.join(died)} died; the log above says of what")
