@@ -14,6 +14,7 @@ from typing import TypeVar
 from typing_extensions import Self
 
 from appliance.dispatcher import Dispatcher
+from appliance.quantities import Dimension, format_quantity
 from appliance.task import Task
 from appliance.tenancy import Tenancy
 
@@ -58,6 +59,8 @@ class ExecutorLoop:
         self._hung = hung
         self._hangs_s = math.inf
         """When what runs now is to be taken for one that hangs."""
+        self._tried: str | None = None
+        """What runs now, where that is no stage of a task."""
         self._dispatcher = dispatcher
         self._tenancy = tenancy
         self._clock = clock
@@ -112,6 +115,20 @@ class ExecutorLoop:
         Deadlines are kept meanwhile, so that it must not touch what has to do with tasks.
         """
         return self._outcome(work).result()
+
+    def try_out(self, work: Callable[[], T], what: str) -> T:
+        """Occupies the thread with what may take no longer than a stage; `what` names it."""
+
+        def watched() -> T:
+            with self._turn:
+                self._tried, self._hangs_s = what, self._clock() + self._stage_timeout_s
+            try:
+                return work()
+            finally:
+                with self._turn:
+                    self._tried, self._hangs_s = None, math.inf
+
+        return self.occupy(watched)
 
     def _outcome(self, work: Callable[[], T]) -> Future[T]:
         outcome: Future[T] = Future()
@@ -226,10 +243,16 @@ class ExecutorLoop:
                 now_s = self._clock()
                 if now_s >= self._hangs_s:
                     self._hangs_s = math.inf
-                    return self._dispatcher.give_up_running(self._stage_timeout_s)
+                    return self._hang()
                 if self._alarm_s > now_s:
                     next_s = min(self._alarm_s, self._hangs_s)
                     self._turn.wait(min(next_s - now_s, longest_wait_s))
                 else:
                     self._dispatcher.fire()
         return None
+
+    def _hang(self) -> str:
+        if self._tried is None:
+            return self._dispatcher.give_up_running(self._stage_timeout_s)
+        limit = format_quantity(self._stage_timeout_s, Dimension.TIME)
+        return f"{self._tried} has not ended for {limit}"

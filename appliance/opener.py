@@ -20,6 +20,7 @@ from appliance.engine import Engine
 from appliance.errors import EngineError
 from appliance.executor import Executor
 from appliance.loop import ExecutorLoop
+from appliance.openings import Openings
 
 _log = logging.getLogger(__name__)
 
@@ -51,19 +52,21 @@ class Opener:
     until the last of its tasks is answered.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - it is built in one place, by name
         self,
         *,
         loop: ExecutorLoop,
         executor: Executor,
         dispatcher: Dispatcher,
         new_backend: Callable[[Engine], AbstractContextManager[Backend]],
+        openings: Openings,
         opened: Callable[[Opened], None],
     ) -> None:
         self._loop = loop
         self._executor = executor
         self._dispatcher = dispatcher
         self._new_backend = new_backend
+        self._openings = openings
         self._opened = opened
         self._contexts: dict[int, AbstractContextManager[Backend]] = {}
         self._leaving: dict[int, Engine] = {}
@@ -115,8 +118,9 @@ class Opener:
         started_s = time.monotonic()
         before_bytes = resident.settled_bytes()
         try:
-            backend = self._enter(engine)
-            self._warm_up(engine)
+            with self._openings.noted(engine):
+                backend = self._enter(engine)
+                self._warm_up(engine)
         except Exception as error:  # noqa: BLE001 - a runtime raises what it likes; others go on
             self._loop.call(lambda: self._abandon(engine))
             if not isinstance(error, EngineError):
@@ -153,7 +157,8 @@ class Opener:
 
     def _warm_up(self, engine: Engine) -> None:
         stages = self._executor.warming_up(engine, runs=WARM_UP_RUNS)
-        while self._loop.occupy(lambda: next(stages, None)) is not None:
+        what = f"a stage of {engine.name}, in its warm-up,"
+        while self._loop.try_out(lambda: next(stages, None), what) is not None:
             pass
         self._calibrate(engine)
 

@@ -43,6 +43,7 @@ from appliance.metering import Metering
 from appliance.metrics.counters import Counters
 from appliance.metrics.survey import Survey
 from appliance.opener import Opened, Opener
+from appliance.openings import Openings
 from appliance.orders import DEVICE_BUDGET, Orders
 from appliance.outcomes import Outcomes
 from appliance.plan import Plan
@@ -155,6 +156,7 @@ class Service:
             executor=self._executor,
             dispatcher=self._dispatcher,
             new_backend=lambda engine: choice.opened(engine, settings.backend, settings.threads),
+            openings=Openings(settings.database.with_name(f"{settings.database.name}.opening")),
             opened=self._take_opened,
         )
         self._shelf = EngineShelf(

@@ -21,6 +21,7 @@ from appliance.errors import Code, EngineClosed, EngineError
 from appliance.executor import Executor
 from appliance.loop import ExecutorLoop
 from appliance.opener import Opened, Opener
+from appliance.openings import Openings
 from appliance.shelf import EngineShelf, StageFailed
 from appliance.task import Task
 from tests.engines import tiny_engine
@@ -75,6 +76,7 @@ class Bench:
             executor=self.executor,
             dispatcher=self.dispatcher,
             new_backend=self._watched,
+            openings=Openings(None),
             opened=self.opened.put,
         )
         self.shelf = EngineShelf(

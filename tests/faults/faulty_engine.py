@@ -17,19 +17,21 @@ SHAPE = (1, 4, 4)
 ITERATIONS = 500_000
 """How often the loop goes round for each thousand of a frame's mean."""
 
+FOR_EVER = 10**15
+
 WELL, NAN, RAISES, HANGS = 0.5, -1.0, 10.0, 10_000.0
 """What a frame is filled with to be answered, or to bring a fault about."""
 
 
-def faulty_engine(folder: Path) -> None:
+def faulty_engine(folder: Path, *, endless: bool = False) -> None:
     """Writes the engine folder. The logits are mean(input) * (0, 1, 2), for means from 0 to 9.
 
     Below 0 they are NaN (the logarithm of a negative number). A tenth of the mean is taken for a
     place to gather from, and from 10 to 999 there is none. For every 1000 the stage goes round a
-    loop many times.
+    loop many times; where it is `endless`, for every frame.
     """
     folder.mkdir(parents=True)
-    onnx.save(_model(), folder / "stage0.onnx")
+    onnx.save(_model(endless=endless), folder / "stage0.onnx")
     stage = Stage(
         onnx=folder / "stage0.onnx",
         accuracy=0.9,
@@ -55,7 +57,7 @@ def frame(mean: float) -> bytes:
     return buffer.getvalue()
 
 
-def _model() -> onnx.ModelProto:
+def _model(*, endless: bool) -> onnx.ModelProto:
     constants = {
         "axes": np.array([0, 1, 2, 3]),
         "zero": np.array(0.0, np.float32),
@@ -63,6 +65,7 @@ def _model() -> onnx.ModelProto:
         "thousand": np.array(1000.0, np.float32),
         "hundred": np.array(100),
         "iterations": np.array(ITERATIONS),
+        "besides": np.array(FOR_EVER if endless else 0),
         "goes_on": np.array(True),
         "ones": np.ones(1, np.float32),
         "row": np.array([-1, 1]),
@@ -73,7 +76,8 @@ def _model() -> onnx.ModelProto:
         node("ReduceMean", ["input", "axes"], ["mean"], keepdims=0),
         node("Div", ["mean", "thousand"], ["thousandth"]),
         node("Cast", ["thousandth"], ["thousands"], to=TensorProto.INT64),
-        node("Mul", ["thousands", "iterations"], ["rounds"]),
+        node("Mul", ["thousands", "iterations"], ["asked_for"]),
+        node("Add", ["asked_for", "besides"], ["rounds"]),
         node("Loop", ["rounds", "goes_on", "mean"], ["looped"], body=_body()),
         node("Div", ["looped", "ten"], ["tenth"]),
         node("Cast", ["tenth"], ["tens"], to=TensorProto.INT64),
