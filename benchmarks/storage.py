@@ -39,7 +39,7 @@ GOAL = 0.7
 
 
 def measure() -> Finding:
-    with tempfile.TemporaryDirectory(dir=Path.cwd()) as name:
+    with tempfile.TemporaryDirectory(prefix=".benchmark-", dir=Path.cwd()) as name:
         folder = Path(name)
         tell("storage: commits, one after the other")
         commits = {mode: _commit_ms(folder / f"{mode}.db", mode) for mode in ("FULL", "NORMAL")}
