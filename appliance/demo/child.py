@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -76,17 +77,20 @@ class Appliance:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._process is None:
-            return
-        self._process.terminate()
-        try:
-            self._process.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            pass
-        finally:
-            # Also where a second Ctrl-C cuts the waiting short.
-            self._process.kill()
-            self._process.wait()
+        if self._process is not None:
+            end(self._process, patience_s=STOP_TIMEOUT_S)
+
+
+def end(process: subprocess.Popen[bytes], *, patience_s: float) -> None:
+    """Has a child end by SIGTERM, and by SIGKILL where that takes longer than `patience_s`."""
+    process.terminate()
+    try:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(patience_s)
+    finally:
+        # Also where a second Ctrl-C cuts the waiting short.
+        process.kill()
+        process.wait()
 
 
 def environment_of(settings: Mapping[str, str]) -> dict[str, str]:

@@ -13,7 +13,7 @@ from types import TracebackType
 
 from typing_extensions import Self
 
-from appliance.demo.child import environment_of
+from appliance.demo.child import end, environment_of
 from appliance.settings import Settings
 
 _HOST = "127.0.0.1"
@@ -69,16 +69,8 @@ class Dashboard:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._process is None:
-            return
-        self._process.terminate()
-        try:
-            self._process.wait(_STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            pass
-        finally:
-            self._process.kill()
-            self._process.wait()
+        if self._process is not None:
+            end(self._process, patience_s=_STOP_TIMEOUT_S)
 
 
 def _free_port() -> int:
