@@ -95,6 +95,10 @@ class _Client(mqtt.Client):
         _log.error("the broker sends a packet of %d bytes: the connection is ended", coming_bytes)
         return self._loop_rc_handle(MQTTErrorCode.MQTT_ERR_PROTOCOL)
 
+    def close_sockets(self) -> None:
+        """What paho does when the client is collected, and that may be late."""
+        self._reset_sockets()
+
 
 def _nobody(*_: object) -> None:
     """Whom it is told that nobody listens to."""
@@ -198,10 +202,7 @@ class Connection:
         client = self.client
         client.disconnect(properties=properties)
         client.loop_stop()
-        # They refer to each other: so they would keep paho's sockets open until the garbage is
-        # collected, where a process has many clients one after the other.
-        client.on_connect = client.on_connect_fail = client.on_disconnect = None
-        client.on_message = client.on_subscribe = client.on_publish = None
+        client.close_sockets()
         self._listener = Listener()
 
     def takes(self, size_bytes: int) -> bool:
@@ -276,7 +277,7 @@ def new_client(
     client_id: str,
     manual_ack: bool = False,
     max_packet_bytes: float = math.inf,
-) -> mqtt.Client:
+) -> _Client:
     """An MQTT 5 client, not connected yet. Raises BrokerError where a certificate is no good.
 
     A broker that sends a larger packet than allowed loses the connection.

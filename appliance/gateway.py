@@ -49,8 +49,9 @@ class Gateway:
     is with the broker and its row is in the log.
 
     `on_request`, `on_policy` and `on_command` are called on paho's network thread, which they must
-    not hold up. It reconnects by itself for ever; the broker keeps the session, its subscriptions
-    and the unacknowledged requests meanwhile.
+    not hold up, and `on_trouble` where `trouble` has changed: the broker is told that the appliance
+    is online only after it. It reconnects by itself for ever; the broker keeps the session, its
+    subscriptions and the unacknowledged requests meanwhile.
     """
 
     def __init__(  # noqa: PLR0913 - it is built in one place, by name
@@ -62,6 +63,7 @@ class Gateway:
         on_request: Callable[[Arrival], None],
         on_policy: Callable[[PolicyPush], None],
         on_command: Callable[[CommandPush], None],
+        on_trouble: Callable[[], None] = lambda: None,
         clock: Callable[[], float],
         wall_clock: Callable[[], float],
         max_frame_bytes: int,
@@ -77,6 +79,7 @@ class Gateway:
         self._on_request = on_request
         self._on_policy = on_policy
         self._on_command = on_command
+        self._on_trouble = on_trouble
         self._clock = clock
         self._wall_clock = wall_clock
         self._arrivals = Arrivals(topics=topics, max_frame_bytes=max_frame_bytes)
@@ -250,18 +253,18 @@ class Gateway:
         )
 
     def _refused(self, sentence: str) -> None:
-        self.trouble = f"{sentence}; check DELEN_MQTT_*"
+        self._has(f"{sentence}; check DELEN_MQTT_*")
         _log.error(self.trouble)
 
     def _subscribed(self, _mid: int, reasons: Sequence[ReasonCode]) -> None:
         refused = [str(reason) for reason in reasons if reason.is_failure]
         if refused:
-            self.trouble = f"the broker refuses a subscription: {', '.join(refused)}; check its ACL"
+            self._has(f"the broker refuses a subscription: {', '.join(refused)}; check its ACL")
             _log.error(self.trouble)
             return
+        self._has(None)
         status = self._topics.appliance_status(self._appliance)
         self._client.publish(status, Status.ONLINE.value, qos=1, retain=True)
-        self.trouble = None
         self.connected.set()
         _log.info("online at %s", self._broker)
 
@@ -270,8 +273,12 @@ class Gateway:
         with self._lock:
             self._deliveries.disconnected()
             self._outgoing.disconnected()
-        self.trouble = f"{sentence}; trying again"
+        self._has(f"{sentence}; trying again")
         _log.warning(self.trouble)
+
+    def _has(self, trouble: str | None) -> None:
+        self.trouble = trouble
+        self._on_trouble()
 
     def _published(self, mid: int, reason: ReasonCode) -> None:
         if reason.is_failure:

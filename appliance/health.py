@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -36,27 +37,31 @@ _HEALTH = TypeAdapter(Health)
 class HealthFile:
     """The file of one appliance; it is there only while the `with` block around it runs.
 
-    Without a path nothing is written. Where it cannot be written the appliance goes on, and the
-    log says so once.
+    It may be written from any thread. Without a path nothing is. Where it cannot be written the
+    appliance goes on, and the log says so once.
     """
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
         self._complained = False
+        self._lock = threading.Lock()
         self.latest: Health | None = None
         """What was written last, or would have been; it may be read from any thread."""
 
     def write(self, health: Health) -> None:
-        """Puts this in the place of what was there before, whole or not at all."""
-        self.latest = health
-        if self._path is None:
-            return
-        partial = self._path.with_name(f"{self._path.name}.partial")
-        try:
-            partial.write_bytes(_HEALTH.dump_json(health))
-            partial.replace(self._path)
-        except OSError as error:
-            self._complain(error)
+        """Puts this in the place of an older one, whole or not at all."""
+        with self._lock:
+            if self.latest is not None and health.at_s < self.latest.at_s:
+                return
+            self.latest = health
+            if self._path is None:
+                return
+            partial = self._path.with_name(f"{self._path.name}.partial")
+            try:
+                partial.write_bytes(_HEALTH.dump_json(health))
+                partial.replace(self._path)
+            except OSError as error:
+                self._complain(error)
 
     def __enter__(self) -> Self:
         self._remove()

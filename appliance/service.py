@@ -70,7 +70,8 @@ class Service:
     """An appliance: entered, it serves; left, it drains, says `stopped`, and ends its threads.
 
     `drain` is called where it is told to: it is to be left then. `hung` is called with a sentence
-    where a stage hangs: then it cannot be left any more, and its process is to be ended.
+    where a stage hangs: then it cannot be left any more, and its process is to be ended. `turned`
+    is told, on the network thread, how it stands with the broker where that has changed.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class Service:
         settings: Settings,
         drain: Callable[[], None] = lambda: None,
         hung: Callable[[str], None] = lambda _sentence: None,
+        turned: Callable[[Health], None] = lambda _health: None,
     ) -> None:
         self._settings = settings
         self._topics = Topics(settings.topic_prefix)
@@ -93,6 +95,7 @@ class Service:
             on_request=self._take_request,
             on_policy=self._take_push,
             on_command=self._take_push,
+            on_trouble=lambda: turned(self._standing()),
             clock=time.monotonic,
             wall_clock=time.time,
             max_frame_bytes=int(settings.max_frame),
@@ -281,8 +284,13 @@ class Service:
     def health(self) -> Health:
         """How it stands; returns only if the executor's thread does not hang."""
         self._loop.call(lambda: None)
+        return self._standing()
+
+    def _standing(self) -> Health:
+        # The time first: what changes while it is read is told by a newer one.
+        at_s = time.monotonic()
         trouble = "; ".join(filter(None, (self._gateway.trouble, self._store.failed)))
-        return Health(well=not trouble, sentence=trouble or "online", at_s=time.monotonic())
+        return Health(well=not trouble, sentence=trouble or "online", at_s=at_s)
 
     def tell(self) -> None:
         """Publishes telemetry on the time since it was last told."""

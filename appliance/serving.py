@@ -47,7 +47,7 @@ def serve(settings: Settings, stop: threading.Event) -> None:
     threading.excepthook = thread_died
     with (
         HealthFile(settings.health_file) as health_file,
-        Service(settings, drain=stop.set, hung=_end) as service,
+        Service(settings, drain=stop.set, hung=_end, turned=health_file.write) as service,
         MetricsServer(
             host=settings.metrics_host,
             port=settings.metrics_port,

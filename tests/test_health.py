@@ -19,7 +19,8 @@ from appliance.errors import ServiceError, SettingsError
 from appliance.health import STALE_S, Health, HealthFile, as_of, read_health
 from appliance.serving import serve
 from appliance.settings import Settings
-from tests.appliances import settings_for
+from appliance.topics import Topics
+from tests.appliances import client_of, settings_for
 from tests.conftest import StartBroker
 from tests.waiting import wait_until
 
@@ -105,6 +106,32 @@ def test_another_programs_file_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(ServiceError, match="written by no appliance"):
         read_health(tmp_path / "health", 0)
+
+
+def test_an_older_finding_does_not_take_the_place_of_a_newer(tmp_path: Path) -> None:
+    with HealthFile(tmp_path / "health") as file:
+        file.write(ONLINE)
+
+        file.write(Health(well=False, sentence="not yet", at_s=ONLINE.at_s - 1))
+
+        assert read_health(tmp_path / "health", ONLINE.at_s) == ONLINE
+
+
+def test_who_sees_it_online_at_the_broker_finds_it_well(broker: Mosquitto, tmp_path: Path) -> None:
+    settings = settings_for(broker, tmp_path, health_file=tmp_path / "health")
+    status = Topics(settings.topic_prefix).appliance_status(settings.appliance_id)
+    found: list[str] = []
+
+    def received(_topic: str, payload: bytes, _retained: bool) -> None:  # noqa: FBT001
+        if payload == b"online":
+            found.append(sentence(tmp_path / "health"))
+
+    with client_of(settings) as client:
+        client.watch(status, received)
+        with appliance(settings):
+            wait_until(lambda: bool(found))
+
+    assert found == ["online"]
 
 
 def test_an_appliance_that_is_online_says_so(broker: Mosquitto, tmp_path: Path) -> None:
