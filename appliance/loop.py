@@ -8,7 +8,6 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, ExitStack
 from queue import Empty, SimpleQueue
-from types import TracebackType
 from typing import TypeVar
 
 from typing_extensions import Self
@@ -81,12 +80,7 @@ class ExecutorLoop:
         self._timekeeper.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._inbox.put(self._stop)
         self._thread.join()
         with self._turn:

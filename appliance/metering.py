@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from contextlib import ExitStack
 from functools import partial
-from types import TracebackType
 
 from typing_extensions import Self
 
@@ -45,12 +44,7 @@ class Metering:
             self._parts = parts.pop_all()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._parts.close()
 
     def tick(self) -> None:

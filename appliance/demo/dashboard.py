@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 
 from typing_extensions import Self
 
@@ -63,12 +62,7 @@ class Dashboard:
             time.sleep(_POLL_S)
         return None
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._process is not None:
             end(self._process, patience_s=_STOP_TIMEOUT_S)
 

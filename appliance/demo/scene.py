@@ -12,7 +12,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from tempfile import TemporaryDirectory
-from types import TracebackType
 
 from typing_extensions import Self
 
@@ -134,12 +133,7 @@ class Scene:
         parts.callback(sensor.stop)
         return sensor
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._parts.close()
 
     def play(self, duration_s: float, stop: threading.Event) -> Iterator[float]:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
-from types import TracebackType
 
 from typing_extensions import Self
 
@@ -87,12 +86,7 @@ class LoadGenerator:
             self.pace = warm
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stop()
 
     def play(self, trial: Trial) -> Played:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
 from functools import partial
 from queue import SimpleQueue
-from types import TracebackType
 
 from typing_extensions import Self
 
@@ -59,12 +58,7 @@ class Target:
         self._clock.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Waits for late replies, so that the next run does not stand in line behind this one."""
         self._ended.set()
         self._sent.put(None)

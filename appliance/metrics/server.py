@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from types import TracebackType
 from typing import Any
 
 from prometheus_client import CollectorRegistry, MetricsHandler, ProcessCollector
@@ -95,12 +94,7 @@ class MetricsServer:
         _log.info("metrics are served at http://%s:%d/metrics", self._host, self.port)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._server is not None and self._thread is not None:
             self._server.shutdown()
             self._thread.join()

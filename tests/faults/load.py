@@ -7,7 +7,6 @@ import threading
 from contextlib import ExitStack
 from pathlib import Path
 from random import Random
-from types import TracebackType
 
 from typing_extensions import Self
 
@@ -77,12 +76,7 @@ class Load:
             self._clients = clients.pop_all()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
         self._clients.close()
 

@@ -8,7 +8,6 @@ import threading
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from random import Random
-from types import TracebackType
 from typing import Any
 
 from typing_extensions import Self
@@ -54,12 +53,7 @@ class Proxy:
             raise TimeoutError("the proxy does not listen")
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
 
