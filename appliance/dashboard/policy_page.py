@@ -136,7 +136,7 @@ class PolicyPage:
 
     def _replay_card(self) -> None:
         with layout.card("The last hour: what happened, and what this draft would have done"):
-            self._replay_note = ui.label(self._source_sentence()).classes("quiet small text")
+            ui.label(self._source_sentence()).classes("quiet small text")
             self._replay_fault = ui.label().classes("fault text small").mark("replay-fault")
             self._replay = layout.table(
                 {"what": "", "happened": "happened", "would": "draft, simulated"}, left=("what",)
