@@ -52,6 +52,7 @@ from appliance.rejection_quota import RejectionQuota
 from appliance.safekeeping import Safekeeping
 from appliance.settings import Settings
 from appliance.shelf import EngineShelf, StageFailed
+from appliance.sources import Sources
 from appliance.store import Store
 from appliance.teller import Teller
 from appliance.tenancy import Tenancy
@@ -85,106 +86,33 @@ class Service:
         self._parts = ExitStack()
         self._windows = Windows()
         self._counters = Counters(plans=lambda: self._book.plans, limit=settings.metrics_tenants)
+        self._in_hand, self._memory = InHand(), FrameMemory(settings.frame_memory)
 
         # The edges, and what becomes of requests.
-        self._gateway = Gateway(
-            broker=BrokerAddress.of(settings),
-            topics=self._topics,
-            appliance=settings.appliance_id,
-            on_request=self._take_request,
-            on_policy=self._take_push,
-            on_command=self._take_push,
-            on_trouble=lambda: turned(self._standing()),
-            clock=time.monotonic,
-            wall_clock=time.time,
-            max_frame_bytes=int(settings.max_frame),
-            receive_maximum=settings.receive_maximum,
-            session_expiry_s=int(settings.session_expiry),
-            cloud_events=settings.cloudevents,
-        )
+        self._gateway = self._new_gateway(turned)
         self._store = Store.of(
             settings, on_logged=self._logged, on_restored=lambda: self._intake.put(Restored())
         )
         self._safekeeping = Safekeeping.of(settings, changed=self._store.changed)
-        in_hand, memory = InHand(), FrameMemory(settings.frame_memory)
-        self._outcomes = Outcomes(
-            appliance=settings.appliance_id,
-            gateway=self._gateway,
-            store=self._store,
-            in_hand=in_hand,
-            windows=self._windows,
-            counters=self._counters,
-            memory=memory,
-            quota=RejectionQuota(settings.rejection_rate),
-            known=lambda: self._book.plans,
-            clock=time.monotonic,
-            wall_clock=time.time,
-        )
+        self._outcomes = self._new_outcomes()
 
         # Stages, and the joules that they take.
         energy = Energy(max_gap_s=max(SHORTEST_GAP_S, 4 * settings.meter_interval))
         self._budgets = Budgets(energy=energy, weights=self._weights)
         self._tenancy = Tenancy(budgets=self._budgets)
         self._executor = Executor(time.monotonic, self._tenancy)
-        self._dispatcher = Dispatcher(
-            executor=self._executor,
-            clock=time.monotonic,
-            finished=self._outcomes.finished,
-            rejected=self._outcomes.task_rejected,
-            unaffordable=self._outcomes.unaffordable,
-            failed=self._stage_failed,
-        )
+        self._dispatcher = self._new_dispatcher()
         self._scheduler = self._dispatcher.scheduler
-        self._loop = ExecutorLoop(
-            dispatcher=self._dispatcher,
-            tenancy=self._tenancy,
-            clock=time.monotonic,
-            tick=self._tick,
-            stage_timeout_s=settings.stage_timeout,
-            hung=hung,
-        )
+        self._loop = self._new_loop(hung)
         self._metering = Metering(settings, loop=self._loop, tenancy=self._tenancy)
-        self._bookkeeper = Bookkeeper(
-            tenancy=self._tenancy,
-            keep=self._store.keep,
-            can_keep=lambda: self._store.failed is None,
-            clock=time.monotonic,
-            wall_clock=time.time,
-        )
+        self._bookkeeper = self._new_bookkeeper()
 
         # Engines, policies and commands.
-        self._opener = Opener(
-            loop=self._loop,
-            executor=self._executor,
-            dispatcher=self._dispatcher,
-            new_backend=lambda engine: choice.opened(engine, settings.backend, settings.threads),
-            openings=Openings(settings.database.with_name(f"{settings.database.name}.opening")),
-            opened=self._take_opened,
-        )
-        self._shelf = EngineShelf(
-            folder=settings.engines,
-            plans=settings.plans,
-            memory_bytes=settings.engine_memory or math.inf,
-            opener=self._opener,
-            clock=time.monotonic,
-        )
-        self._book = PolicyBook(
-            appliance=settings.appliance_id,
-            shelf=self._shelf,
-            store=self._store,
-            stage_times_s=self._opener.stage_times_s,
-            publish=self._take_up_plans,
-            wall_clock=time.time,
-        )
+        self._opener = self._new_opener()
+        self._shelf = self._new_shelf()
+        self._book = self._new_book()
         self._upkeep = Upkeep(shelf=self._shelf, book=self._book, tell=self._tell_state)
-        self._orders = Orders(
-            device_budget=settings.device_budget,
-            budgets=self._budgets,
-            loop=self._loop,
-            store=self._store,
-            upkeep=self._upkeep,
-            drain=drain,
-        )
+        self._orders = self._new_orders(drain)
 
         # What comes in, and what is told.
         self._admission = Admission(
@@ -193,54 +121,12 @@ class Service:
                 bytes_per_s=settings.tenant_bytes or math.inf,
             )
         )
-        self._intake = Intake(
-            loop=self._loop,
-            book=self._book,
-            shelf=self._shelf,
-            upkeep=self._upkeep,
-            in_hand=in_hand,
-            memory=memory,
-            database=settings.database,
-            limits=frames.Limits(max_bytes=int(settings.max_frame)),
-            reject=self._outcomes.reject,
-            repeat=self._outcomes.repeat,
-            report=self._push_policy,
-            obey=self._obey,
-            restored=partial(
-                restored_policies, settings.database, self._book, self._orders, self._tell_of
-            ),
-            suspect=self._store.suspect,
-        )
+        self._intake = self._new_intake()
+        sources = self._sources()
         self._teller = Teller(
-            appliance=settings.appliance_id,
-            topics=self._topics,
-            windows=self._windows,
-            plans=lambda: self._book.plans,
-            shelf=self._shelf,
-            orders=self._orders,
-            loop=self._loop,
-            scheduler=self._scheduler,
-            bookkeeper=self._bookkeeper,
-            sampler=self._metering.sampler,
-            store=self._store,
-            gateway=self._gateway,
-            memory=memory,
-            clock=time.monotonic,
+            sources, topics=self._topics, windows=self._windows, orders=self._orders
         )
-        self.survey = Survey(
-            appliance=settings.appliance_id,
-            plans=lambda: self._book.plans,
-            counters=self._counters,
-            loop=self._loop,
-            scheduler=self._scheduler,
-            bookkeeper=self._bookkeeper,
-            sampler=self._metering.sampler,
-            shelf=self._shelf,
-            store=self._store,
-            gateway=self._gateway,
-            memory=memory,
-            clock=time.monotonic,
-        )
+        self.survey = Survey(sources, counters=self._counters)
 
     def __enter__(self) -> Self:
         # What takes requests in comes up last and goes down first; the gateway goes down last of
@@ -289,6 +175,145 @@ class Service:
     def tell(self) -> None:
         """Publishes telemetry on the time since it was last told."""
         self._teller.tell()
+
+    # Parts whose wiring takes a paragraph, in the order in which they are built.
+
+    def _new_gateway(self, turned: Callable[[Health], None]) -> Gateway:
+        return Gateway(
+            broker=BrokerAddress.of(self._settings),
+            topics=self._topics,
+            appliance=self._settings.appliance_id,
+            on_request=self._take_request,
+            on_policy=self._take_push,
+            on_command=self._take_push,
+            on_trouble=lambda: turned(self._standing()),
+            clock=time.monotonic,
+            wall_clock=time.time,
+            max_frame_bytes=int(self._settings.max_frame),
+            receive_maximum=self._settings.receive_maximum,
+            session_expiry_s=int(self._settings.session_expiry),
+            cloud_events=self._settings.cloudevents,
+        )
+
+    def _new_outcomes(self) -> Outcomes:
+        return Outcomes(
+            appliance=self._settings.appliance_id,
+            gateway=self._gateway,
+            store=self._store,
+            in_hand=self._in_hand,
+            windows=self._windows,
+            counters=self._counters,
+            memory=self._memory,
+            quota=RejectionQuota(self._settings.rejection_rate),
+            known=lambda: self._book.plans,
+            clock=time.monotonic,
+            wall_clock=time.time,
+        )
+
+    def _new_dispatcher(self) -> Dispatcher:
+        return Dispatcher(
+            executor=self._executor,
+            clock=time.monotonic,
+            finished=self._outcomes.finished,
+            rejected=self._outcomes.task_rejected,
+            unaffordable=self._outcomes.unaffordable,
+            failed=self._stage_failed,
+        )
+
+    def _new_loop(self, hung: Callable[[str], None]) -> ExecutorLoop:
+        return ExecutorLoop(
+            dispatcher=self._dispatcher,
+            tenancy=self._tenancy,
+            clock=time.monotonic,
+            tick=self._tick,
+            stage_timeout_s=self._settings.stage_timeout,
+            hung=hung,
+        )
+
+    def _new_bookkeeper(self) -> Bookkeeper:
+        return Bookkeeper(
+            tenancy=self._tenancy,
+            keep=self._store.keep,
+            can_keep=lambda: self._store.failed is None,
+            clock=time.monotonic,
+            wall_clock=time.time,
+        )
+
+    def _new_opener(self) -> Opener:
+        settings = self._settings
+        return Opener(
+            loop=self._loop,
+            executor=self._executor,
+            dispatcher=self._dispatcher,
+            new_backend=lambda engine: choice.opened(engine, settings.backend, settings.threads),
+            openings=Openings(settings.database.with_name(f"{settings.database.name}.opening")),
+            opened=self._take_opened,
+        )
+
+    def _new_shelf(self) -> EngineShelf:
+        return EngineShelf(
+            folder=self._settings.engines,
+            plans=self._settings.plans,
+            memory_bytes=self._settings.engine_memory or math.inf,
+            opener=self._opener,
+            clock=time.monotonic,
+        )
+
+    def _new_book(self) -> PolicyBook:
+        return PolicyBook(
+            appliance=self._settings.appliance_id,
+            shelf=self._shelf,
+            store=self._store,
+            stage_times_s=self._opener.stage_times_s,
+            publish=self._take_up_plans,
+            wall_clock=time.time,
+        )
+
+    def _new_orders(self, drain: Callable[[], None]) -> Orders:
+        return Orders(
+            device_budget=self._settings.device_budget,
+            budgets=self._budgets,
+            loop=self._loop,
+            store=self._store,
+            upkeep=self._upkeep,
+            drain=drain,
+        )
+
+    def _new_intake(self) -> Intake:
+        settings = self._settings
+        return Intake(
+            loop=self._loop,
+            book=self._book,
+            shelf=self._shelf,
+            upkeep=self._upkeep,
+            in_hand=self._in_hand,
+            memory=self._memory,
+            database=settings.database,
+            limits=frames.Limits(max_bytes=int(settings.max_frame)),
+            reject=self._outcomes.reject,
+            repeat=self._outcomes.repeat,
+            report=self._push_policy,
+            obey=self._obey,
+            restored=partial(
+                restored_policies, settings.database, self._book, self._orders, self._tell_of
+            ),
+            suspect=self._store.suspect,
+        )
+
+    def _sources(self) -> Sources:
+        return Sources(
+            appliance=self._settings.appliance_id,
+            plans=lambda: self._book.plans,
+            loop=self._loop,
+            scheduler=self._scheduler,
+            bookkeeper=self._bookkeeper,
+            sampler=self._metering.sampler,
+            shelf=self._shelf,
+            store=self._store,
+            gateway=self._gateway,
+            memory=self._memory,
+            clock=time.monotonic,
+        )
 
     # A frame's way: the gateway hands it to the intake, the intake a task to the loop, and the
     # loop what came of it to the outcomes.

@@ -2,18 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-
-from appliance.bookkeeper import Bookkeeper
-from appliance.frame_memory import FrameMemory
-from appliance.gateway import Gateway
-from appliance.loop import ExecutorLoop
 from appliance.orders import Orders
-from appliance.plan import Plan
-from appliance.power.sampler import Sampler
-from appliance.scheduler import Scheduler
-from appliance.shelf import EngineShelf
-from appliance.store import Store
+from appliance.sources import Sources
 from appliance.telemetry import (
     APPLIANCE_TELEMETRY,
     TENANT_TELEMETRY,
@@ -27,104 +17,77 @@ from appliance.windows import TenantAccount, Window, Windows
 
 
 class Teller:
-    """Tells of the tenants and of the appliance, each on its topic, since it last did.
+    """Tells of the tenants and of the appliance, each on its topic, since it last did."""
 
-    `plans` gives what is in force. What belongs to the executor's thread is asked for in it.
-    """
-
-    def __init__(  # noqa: PLR0913 - it is built in one place, by name
-        self,
-        *,
-        appliance: str,
-        topics: Topics,
-        windows: Windows,
-        plans: Callable[[], Mapping[str, Plan]],
-        shelf: EngineShelf,
-        orders: Orders,
-        loop: ExecutorLoop,
-        scheduler: Scheduler,
-        bookkeeper: Bookkeeper,
-        sampler: Sampler,
-        store: Store,
-        gateway: Gateway,
-        memory: FrameMemory,
-        clock: Callable[[], float],
+    def __init__(
+        self, sources: Sources, *, topics: Topics, windows: Windows, orders: Orders
     ) -> None:
-        self._appliance = appliance
+        self._sources = sources
         self._topics = topics
-        self._gateway = gateway
-        self._memory = memory
         self._windows = windows
-        self._plans = plans
-        self._shelf = shelf
         self._orders = orders
-        self._loop = loop
-        self._scheduler = scheduler
-        self._bookkeeper = bookkeeper
-        self._sampler = sampler
-        self._store = store
-        self._clock = clock
-        self._started_s = self._told_s = clock()
+        self._started_s = self._told_s = sources.clock()
 
     def tell(self) -> None:
         """Publishes telemetry on the time since it was last told."""
-        now_s = self._clock()
+        sources = self._sources
+        now_s = sources.clock()
         window_s, self._told_s = now_s - self._told_s, now_s
-        plans = self._plans()
+        plans = sources.plans()
         windows, strangers = self._windows.take_out(), self._windows.take_strangers()
-        queues = self._loop.call(self._scheduler.room.queue_lengths)
-        accounts = self._loop.call(lambda: self._bookkeeper.tenants(plans))
+        queues = sources.loop.call(sources.scheduler.room.queue_lengths)
+        accounts = sources.loop.call(lambda: sources.bookkeeper.tenants(plans))
         # Whoever has no policy is told of in no telemetry: anybody may make up tenants' names.
         told = {tenant: windows.get(tenant, Window()) for tenant in plans}
         for tenant, window in told.items():
             self._tell_of(tenant, window, window_s, accounts[tenant], queues.get(tenant, 0))
-        energy, device_budget, idle_w = self._loop.call(self._energy)
-        backends = self._shelf.backends()
+        energy, device_budget, idle_w = sources.loop.call(self._energy)
+        backends = sources.shelf.backends()
         summary = ApplianceTelemetry(
-            appliance=self._appliance,
+            appliance=sources.appliance,
             window_s=round(window_s, 3),
             uptime_s=round(now_s - self._started_s, 3),
             engines=tuple(backends),
             backends=backends,
-            out_of_service=self._shelf.out_of_service(),
-            meter=self._sampler.status().name,
+            out_of_service=sources.shelf.out_of_service(),
+            meter=sources.sampler.status().name,
             power=self._power(idle_w),
             energy=energy,
             device_budget=device_budget,
             command_failure=self._orders.failure,
             queue_length=sum(queues.values()),
-            unlogged=self._store.turned_away,
-            unsent=self._gateway.unsent,
-            frame_bytes=self._memory.held_bytes,
+            unlogged=sources.store.turned_away,
+            unsent=sources.gateway.unsent,
+            frame_bytes=sources.memory.held_bytes,
             strangers=strangers,
-            log_failure=self._store.failed,
-            database_mishap=self._store.mishap,
+            log_failure=sources.store.failed,
+            database_mishap=sources.store.mishap,
             tenants={tenant: window.replies() for tenant, window in told.items()},
         )
-        topic = self._topics.appliance_telemetry(self._appliance)
-        self._gateway.publish_telemetry(topic, APPLIANCE_TELEMETRY.dump_json(summary))
+        topic = self._topics.appliance_telemetry(sources.appliance)
+        sources.gateway.publish_telemetry(topic, APPLIANCE_TELEMETRY.dump_json(summary))
 
     def _tell_of(
         self, tenant: str, window: Window, window_s: float, account: TenantAccount, queued: int
     ) -> None:
         reading = window.telemetry(
             tenant,
-            appliance=self._appliance,
+            appliance=self._sources.appliance,
             window_s=window_s,
             account=account,
             queue_length=queued,
         )
-        topic = self._topics.telemetry(tenant, self._appliance)
-        self._gateway.publish_telemetry(topic, TENANT_TELEMETRY.dump_json(reading))
+        topic = self._topics.telemetry(tenant, self._sources.appliance)
+        self._sources.gateway.publish_telemetry(topic, TENANT_TELEMETRY.dump_json(reading))
 
     def _energy(self) -> tuple[EnergyTelemetry, BudgetTelemetry | None, float | None]:
         """The joules, the device's budget and the idle baseline; in the executor's thread."""
-        books = self._bookkeeper
-        device = BudgetTelemetry.of(books.budgets.whole_device(self._clock()))
+        books = self._sources.bookkeeper
+        device = BudgetTelemetry.of(books.budgets.whole_device(self._sources.clock()))
         return books.totals(), device, books.energy.idle_w
 
     def _power(self, idle_w: float | None) -> PowerTelemetry:
-        status = self._sampler.status()
+        status = self._sources.sampler.status()
         reading = status.reading
         if reading is None:
             return PowerTelemetry(meter=status.name, failure=status.failure)

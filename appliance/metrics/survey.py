@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent import futures
 from dataclasses import dataclass, field
 
 from appliance.agreement import AgreementEstimate
-from appliance.bookkeeper import Bookkeeper
 from appliance.budgets import Balance
 from appliance.energy import IDLE, UNATTRIBUTED, Spent
-from appliance.frame_memory import FrameMemory
-from appliance.gateway import Gateway
-from appliance.loop import ExecutorLoop
 from appliance.metrics.counters import OTHER, Counters, Tally
 from appliance.plan import Plan
-from appliance.power.sampler import MeterStatus, Sampler
-from appliance.scheduler import Scheduler
-from appliance.shelf import EngineShelf
-from appliance.store import Store
+from appliance.power.sampler import MeterStatus
+from appliance.sources import Sources
 
 LEAST_AGE_S = 0.25
 """Who asks again within this time is given what was found before."""
@@ -108,94 +102,71 @@ class Survey:
     times a second.
     """
 
-    def __init__(  # noqa: PLR0913 - it is built in one place, by name
-        self,
-        *,
-        appliance: str,
-        plans: Callable[[], Mapping[str, Plan]],
-        counters: Counters,
-        loop: ExecutorLoop,
-        scheduler: Scheduler,
-        bookkeeper: Bookkeeper,
-        sampler: Sampler,
-        shelf: EngineShelf,
-        store: Store,
-        gateway: Gateway,
-        memory: FrameMemory,
-        clock: Callable[[], float],
-    ) -> None:
-        self._appliance = appliance
-        self._plans = plans
+    def __init__(self, sources: Sources, *, counters: Counters) -> None:
+        self._sources = sources
         self._counters = counters
-        self._loop = loop
-        self._scheduler = scheduler
-        self._bookkeeper = bookkeeper
-        self._sampler = sampler
-        self._shelf = shelf
-        self._store = store
-        self._gateway = gateway
-        self._memory = memory
-        self._clock = clock
         # One takes a snapshot at a time, and the others have it too.
         self._turn = threading.Lock()
         self._asked_s: float | None = None
-        self._executor = ExecutorState(at_s=clock())
+        self._executor = ExecutorState(at_s=sources.clock())
 
     def tenants(self) -> tuple[str, ...]:
         """Who has a policy in force."""
-        return tuple(self._plans())
+        return tuple(self._sources.plans())
 
     def take(self) -> Snapshot:
         """How the appliance stands now."""
+        sources = self._sources
         with self._turn:
             self._ask_executor()
             executor = self._executor
             tallies = self._counters.copy(executor.spent)
         return Snapshot(
-            appliance=self._appliance,
-            age_s=max(0.0, self._clock() - executor.at_s),
-            connected=self._gateway.connected.is_set(),
-            open_deliveries=self._gateway.open_deliveries(),
-            log_failed=self._store.failed is not None,
-            database_damaged=self._store.mishap is not None,
-            unlogged=self._store.turned_away,
-            unsent=self._gateway.unsent,
-            frame_bytes=self._memory.held_bytes,
-            backends=self._shelf.backends(),
-            out_of_service=frozenset(self._shelf.out_of_service()),
-            meter=self._sampler.status(),
+            appliance=sources.appliance,
+            age_s=max(0.0, sources.clock() - executor.at_s),
+            connected=sources.gateway.connected.is_set(),
+            open_deliveries=sources.gateway.open_deliveries(),
+            log_failed=sources.store.failed is not None,
+            database_damaged=sources.store.mishap is not None,
+            unlogged=sources.store.turned_away,
+            unsent=sources.gateway.unsent,
+            frame_bytes=sources.memory.held_bytes,
+            backends=sources.shelf.backends(),
+            out_of_service=frozenset(sources.shelf.out_of_service()),
+            meter=sources.sampler.status(),
             executor=executor,
             tallies=tallies,
         )
 
     def _ask_executor(self) -> None:
-        if self._asked_s is not None and self._clock() - self._asked_s < LEAST_AGE_S:
+        if self._asked_s is not None and self._sources.clock() - self._asked_s < LEAST_AGE_S:
             return
         try:
-            self._executor = self._loop.call(self._look, patience_s=PATIENCE_S)
+            self._executor = self._sources.loop.call(self._look, patience_s=PATIENCE_S)
         except futures.TimeoutError:
             # It hangs: what it last said is told again, and its age shows it.
             pass
         finally:
-            self._asked_s = self._clock()
+            self._asked_s = self._sources.clock()
 
     def _look(self) -> ExecutorState:
         """In the executor's thread."""
-        now_s, books = self._clock(), self._bookkeeper
+        sources = self._sources
+        now_s, books = sources.clock(), sources.bookkeeper
         return ExecutorState(
             at_s=now_s,
-            queues=self._scheduler.room.queue_lengths(),
+            queues=sources.scheduler.room.queue_lengths(),
             spent={
                 account: Spent(measured_j=spent.measured_j, modelled_j=spent.modelled_j)
                 for account, spent in books.energy.spent.items()
             },
             idle_w=books.energy.idle_w,
             device_budget=books.budgets.whole_device(now_s),
-            tenants={tenant: self._state(plan, now_s) for tenant, plan in self._plans().items()},
+            tenants={tenant: self._state(plan, now_s) for tenant, plan in sources.plans().items()},
         )
 
     def _state(self, plan: Plan, now_s: float) -> TenantState:
-        books = self._bookkeeper
+        books = self._sources.bookkeeper
         in_mode = books.tenancy.in_mode(plan)
         return TenantState(
             policy_version=plan.policy.version,
