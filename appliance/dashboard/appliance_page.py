@@ -7,15 +7,12 @@ from nicegui import ui
 from appliance.dashboard import charts, layout
 from appliance.dashboard.charts import Line
 from appliance.dashboard.fleet_page import tenant_row, tenants_table
-from appliance.dashboard.layout import ChartCard, Tile
+from appliance.dashboard.layout import ChartCards, Tile
 from appliance.fleet import words
 from appliance.fleet.appliances import ApplianceView
 from appliance.fleet.remarks import appliance_remarks
 from appliance.picture import Picture
 from appliance.telemetry import ApplianceTelemetry
-
-DRAWN_EVERY = 2
-"""Charts are drawn at every second refresh."""
 
 
 class AppliancePage:
@@ -24,7 +21,6 @@ class AppliancePage:
     def __init__(self, picture: Picture, name: str) -> None:
         self._picture = picture
         self._name = name
-        self._turn = 0
         with ui.element("div").classes("row"):
             layout.title(name)
             self._chip = ui.label().classes("chip")
@@ -35,7 +31,7 @@ class AppliancePage:
         self._remarks = ui.element("div").classes("stack")
         self._said: list[str] = []
         self._tiles()
-        self._chart_cards = self._charts()
+        self._cards = self._charts()
         self._tables()
         self.show()
         ui.timer(layout.REFRESH_S, self.show)
@@ -49,17 +45,14 @@ class AppliancePage:
             self._meter = Tile("Meter")
             self._budget = Tile("Device budget left")
 
-    def _charts(self) -> list[ChartCard]:
-        with ui.element("div").classes("charts"):
-            return [
-                ChartCard("Power of the rails, in W", self._rails, empty="No meter is read here."),
-                ChartCard("Temperatures, in °C", self._heats, empty="No temperature is told."),
-                ChartCard(
-                    "Requests a second", self._rates, empty="No telemetry has come since this"
-                    " dashboard was started.",
-                ),
-                ChartCard("Requests that wait", self._waiting, empty="No telemetry has come yet."),
-            ]  # fmt: skip
+    def _charts(self) -> ChartCards:
+        cards = ChartCards()
+        cards.add("Power of the rails, in W", self._rails, empty="No meter is read here.")
+        cards.add("Temperatures, in °C", self._heats, empty="No temperature is told.")
+        unheard = "No telemetry has come since this dashboard was started."
+        cards.add("Requests a second", self._rates, empty=unheard)
+        cards.add("Requests that wait", self._waiting, empty="No telemetry has come yet.")
+        return cards
 
     def _tables(self) -> None:
         with layout.card("Engines"):
@@ -98,10 +91,7 @@ class AppliancePage:
         self._no_tenant.set_visibility(not tenants)
         rows = [tenant_row(one, now_s, with_appliance=False) for one in tenants]
         layout.show_rows(self._tenants, rows)
-        self._turn += 1
-        if self._turn % DRAWN_EVERY == 0:
-            for one in self._chart_cards:
-                one.show()
+        self._cards.refresh()
 
     def _show_remarks(self, remarks: list[str]) -> None:
         if remarks != self._said:

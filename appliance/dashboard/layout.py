@@ -15,6 +15,9 @@ from appliance.fleet import words
 from appliance.picture import Picture
 
 REFRESH_S = 0.5
+DRAWN_EVERY = 2
+"""Charts are drawn at every second refresh."""
+
 ROWS_A_PAGE = 50
 _STYLE = (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
 
@@ -150,6 +153,27 @@ class ChartCard:
         self._chart.options.clear()
         self._chart.options.update(options)
         self._chart.update()
+
+
+class ChartCards:
+    """The charts of a page, side by side; drawn at every second refresh."""
+
+    def __init__(self) -> None:
+        self._cards: list[ChartCard] = []
+        self._refreshes = 0
+        self._row = ui.element("div").classes("charts")
+
+    def add(self, title: str, draw: Callable[[], charts.Options], *, empty: str) -> None:
+        """One more; `empty` is said where there is nothing to draw yet."""
+        with self._row:
+            self._cards.append(ChartCard(title, draw, empty=empty))
+
+    def refresh(self) -> None:
+        """Draws them anew, if it is time for that."""
+        self._refreshes += 1
+        if self._refreshes % DRAWN_EVERY == 0:
+            for one in self._cards:
+                one.show()
 
 
 def table(

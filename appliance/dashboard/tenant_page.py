@@ -8,7 +8,7 @@ from nicegui import ui
 
 from appliance.dashboard import charts, layout
 from appliance.dashboard.charts import Line
-from appliance.dashboard.layout import ChartCard, Tile
+from appliance.dashboard.layout import ChartCards, Tile
 from appliance.fleet import words
 from appliance.fleet.remarks import policy_sentence, tenant_fault
 from appliance.fleet.tenants import SeenReply, TenantView, exit_column
@@ -17,7 +17,6 @@ from appliance.picture import Picture
 from appliance.telemetry import TenantTelemetry
 from appliance.topics import level_fault
 
-DRAWN_EVERY = 2
 REPLIES_SHOWN = 15
 MARKS_SHOWN = 8
 
@@ -28,7 +27,6 @@ class TenantPage:
     def __init__(self, picture: Picture, appliance: str, name: str) -> None:
         self._picture = picture
         self._key = (appliance, name)
-        self._turn = 0
         layout.title(name)
         with ui.element("div").classes("row"):
             self._policy = ui.label().classes("quiet text")
@@ -39,7 +37,7 @@ class TenantPage:
         ).classes("empty")
         self._fault = ui.label().classes("fault text")
         self._tiles()
-        self._chart_cards = self._charts()
+        self._cards = self._charts()
         self._tables()
         self.show()
         ui.timer(layout.REFRESH_S, self.show)
@@ -57,17 +55,16 @@ class TenantPage:
             self._each = Tile("Energy each")
             self._budget = Tile("Budget left")
 
-    def _charts(self) -> list[ChartCard]:
+    def _charts(self) -> ChartCards:
         empty = "No answer has been told of since this dashboard was started."
-        with ui.element("div").classes("charts"):
-            return [
-                ChartCard("Response time against its bound, in ms", self._times, empty=empty),
-                ChartCard("Exits taken, in answers a second", self._exits, empty=empty),
-                ChartCard("Confidence and bounds kept, in %", self._qualities, empty=empty),
-                ChartCard("Energy of an answer, in mJ", self._energies, empty=empty),
-                ChartCard("Budget left, in %", self._budgets, empty="Its policy sets no budget."),
-                ChartCard("Requests a second", self._rates, empty=empty),
-            ]
+        cards = ChartCards()
+        cards.add("Response time against its bound, in ms", self._times, empty=empty)
+        cards.add("Exits taken, in answers a second", self._exits, empty=empty)
+        cards.add("Confidence and bounds kept, in %", self._qualities, empty=empty)
+        cards.add("Energy of an answer, in mJ", self._energies, empty=empty)
+        cards.add("Budget left, in %", self._budgets, empty="Its policy sets no budget.")
+        cards.add("Requests a second", self._rates, empty=empty)
+        return cards
 
     def _tables(self) -> None:
         with ui.element("div").classes("split"):
@@ -118,10 +115,7 @@ class TenantPage:
         ]
         self._no_mark.set_visibility(not marks)
         layout.show_rows(self._marks, marks[:MARKS_SHOWN])
-        self._turn += 1
-        if self._turn % DRAWN_EVERY == 0:
-            for one in self._chart_cards:
-                one.show()
+        self._cards.refresh()
 
     def _show_tiles(self, view: TenantView, told: TenantTelemetry) -> None:
         now_s, bound_ms = self._picture.now_s(), told.bounds.response_time_ms
