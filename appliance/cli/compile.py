@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from appliance import manifest
+from appliance.cli.modelling import batch_sizes
 from appliance.engine import Precision
 from appliance.modelling.compile import Compiled, Order, compile_engine
 from appliance.quantities import Dimension, QuantityError, parse_quantity
@@ -73,7 +74,7 @@ def compile_(  # noqa: PLR0913 - a flag each
     """
     order = Order(
         precision=precision,
-        batches=None if batch is None else _batches(batch),
+        batches=None if batch is None else batch_sizes(batch),
         workspace_bytes=_bytes(workspace),
         tolerance=tolerance,
         frames=frames,
@@ -85,16 +86,6 @@ def compile_(  # noqa: PLR0913 - a flag each
         print(json.dumps(_findings(compiled)))
     else:
         _print(compiled)
-
-
-def _batches(text: str) -> tuple[int, ...]:
-    try:
-        sizes = tuple(sorted({int(part) for part in text.replace(",", " ").split()}))
-    except ValueError as error:
-        raise typer.BadParameter(f"{text!r} is no list of batch sizes such as 1,8") from error
-    if not sizes or sizes[0] < 1:
-        raise typer.BadParameter(f"{text!r}: batch sizes start at 1")
-    return sizes
 
 
 def _bytes(text: str) -> int:

@@ -45,3 +45,14 @@ def progress(*columns: ProgressColumn, shown: bool = True) -> Progress:
 
 def percentages(fractions: tuple[float, ...]) -> str:
     return " ".join(f"{fraction:.1%}" for fraction in fractions)
+
+
+def batch_sizes(text: str) -> tuple[int, ...]:
+    """Batch sizes as they are given to a command, such as `1,2,4`; each once, ascending."""
+    try:
+        sizes = tuple(sorted({int(part) for part in text.replace(",", " ").split()}))
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is no list of batch sizes such as 1,2,4") from error
+    if not sizes or sizes[0] < 1:
+        raise typer.BadParameter(f"{text!r}: batch sizes start at 1")
+    return sizes

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +17,7 @@ from appliance import manifest
 from appliance.backends import choice
 from appliance.backends.protocol import Backend
 from appliance.cli.backend_option import BackendOption
-from appliance.cli.modelling import DatasetFolder, progress
+from appliance.cli.modelling import DatasetFolder, batch_sizes, progress
 from appliance.cli.profile_tables import findings, policy_of, print_profile, print_suggestion
 from appliance.engine import Engine
 from appliance.errors import MeterError, ModellingError
@@ -79,19 +81,13 @@ def profile(  # noqa: PLR0913 - a flag each
     goal = None if suggest is None else parse_goal(suggest)
     loaded = _counted(manifest.load(engine))
     chosen = _dataset(engine, dataset, dataset_dir)
-    with progress() as shown, choice.opened(loaded, backend_name, threads) as backend:
-        names = ("energy", "latency", "accuracy", "calibration")
-        bars = {name: shown.add_task(name) for name in names}
-
-        def tell(name: str, done: float) -> None:
-            shown.update(bars[name], completed=100 * done)
-
-        energy = _energy(loaded, backend, meter, report=lambda done: tell("energy", done))
+    with choice.opened(loaded, backend_name, threads) as backend, _bars() as tell:
+        energy = _energy(loaded, backend, meter, report=partial(tell, "energy"))
         found = measure(
             loaded,
             backend,
             chosen,
-            batch_sizes=_batch_sizes(batches),
+            batch_sizes=batch_sizes(batches),
             runs=runs,
             report=tell,
             energy=energy,
@@ -109,6 +105,20 @@ def profile(  # noqa: PLR0913 - a flag each
         print(policy_of(suggestion, found.engine))
     if pictured:
         console.print(f"the picture: {engine / PICTURE}")
+
+
+@contextmanager
+def _bars() -> Iterator[Callable[[str, float], None]]:
+    """A bar for each thing that is measured; told which of them, and how much of it is done."""
+    with progress() as shown:
+        bars = {
+            name: shown.add_task(name) for name in ("energy", "latency", "accuracy", "calibration")
+        }
+
+        def tell(name: str, done: float) -> None:
+            shown.update(bars[name], completed=100 * done)
+
+        yield tell
 
 
 def _counted(engine: Engine) -> Engine:
@@ -153,16 +163,6 @@ def _dataset(engine: Path, name: str | None, folder: Path | None) -> Dataset:
     if name is None and folder is None:
         return HeldOutFrames(engine / "frames")
     return open_dataset(name, folder)
-
-
-def _batch_sizes(text: str) -> tuple[int, ...]:
-    try:
-        sizes = tuple(sorted({int(part) for part in text.replace(",", " ").split()}))
-    except ValueError as error:
-        raise typer.BadParameter(f"{text!r} is no list of batch sizes such as 1,2,4") from error
-    if not sizes or sizes[0] < 1:
-        raise typer.BadParameter(f"{text!r}: batch sizes start at 1")
-    return sizes
 
 
 def _pictured(found: Profile, suggestion: Suggestion | None, engine: Path) -> bool:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from appliance.backends.protocol import Backend
-from appliance.engine import CalibrationError, Engine, Stage
+from appliance.engine import CalibrationError, Engine, Latency, Stage
 from appliance.errors import ModellingError
 from appliance.modelling.datasets import Dataset, Part
 from appliance.modelling.profiling.answers import Answers, answers
@@ -136,20 +136,7 @@ def profile(  # noqa: PLR0913 - a measurement states its conditions
         )
     report("calibration", 1.0)
     fitted = _fitted(engine, validated) if valid_examples else engine
-    measured = replace(
-        fitted,
-        stages=tuple(
-            replace(
-                stage,
-                accuracy=rounded(validated.accuracy(number)),
-                latency=latencies[number],
-                calibration_error=_calibration_error(
-                    tested.logits[number], tested.classes, stage.temperature
-                ),
-            )
-            for number, stage in enumerate(fitted.stages)
-        ),
-    )
+    measured = _with_answers(fitted, latencies, tested=tested, validated=validated)
     measured = _with_energy(measured, energy)
     recording = record(measured, validated, min(batch_sizes))
     return Profile(
@@ -209,6 +196,30 @@ def _fitted(engine: Engine, validated: Answers) -> Engine:
         stages=tuple(
             replace(stage, temperature=rounded(fit_temperature(logits, validated.classes)))
             for stage, logits in stages
+        ),
+    )
+
+
+def _with_answers(
+    engine: Engine,
+    latencies: Sequence[Mapping[int, Latency]],
+    *,
+    tested: Answers,
+    validated: Answers,
+) -> Engine:
+    """The engine with how long its stages take, and how good its exits are."""
+    return replace(
+        engine,
+        stages=tuple(
+            replace(
+                stage,
+                accuracy=rounded(validated.accuracy(number)),
+                latency=latencies[number],
+                calibration_error=_calibration_error(
+                    tested.logits[number], tested.classes, stage.temperature
+                ),
+            )
+            for number, stage in enumerate(engine.stages)
         ),
     )
 
