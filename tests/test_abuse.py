@@ -16,6 +16,7 @@ from appliance.messages import Result
 from tests import raw_mqtt
 from tests.appliances import ApplianceProcess, client_of, push
 from tests.conftest import StartBroker
+from tests.gate import POLICY, npy
 from tests.raw_mqtt import HostileBroker, packet, publish
 from tests.test_flood import (
     MEGABYTE,
@@ -28,7 +29,6 @@ from tests.test_flood import (
     standing_still,
 )
 from tests.test_hostile_broker import ACCEPTED, Desk, hangs_up
-from tests.test_service import POLICY, npy
 
 pytestmark = pytest.mark.abuse
 

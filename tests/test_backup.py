@@ -31,8 +31,8 @@ from appliance.restoring import restore
 from appliance.store import Store
 from tests.appliances import Watch, client_of, push, serving, settings_for
 from tests.engines import tiny_engine
-from tests.test_service import POLICY, npy
-from tests.test_store import RESULT, Gateway, log_all, logged, opened, result
+from tests.gate import POLICY, npy
+from tests.stores import RESULT, Gateway, log_all, logged, opened, result
 from tests.waiting import wait_until
 
 

@@ -21,8 +21,8 @@ from appliance.reader import Reader
 from appliance.store import Store
 from tests.appliances import ApplianceProcess, Watch, client_of, push, serving, settings_for
 from tests.engines import tiny_engine
-from tests.test_service import POLICY, npy
-from tests.test_store import KEY, NOW_S, RESULT, Gateway, log_all, logged, opened, result
+from tests.gate import POLICY, npy
+from tests.stores import KEY, NOW_S, RESULT, Gateway, log_all, logged, opened, result
 from tests.waiting import wait_until
 
 PAGE = 4096

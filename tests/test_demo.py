@@ -36,7 +36,7 @@ from appliance.session import Session
 from tests.appliances import WAIT_S
 from tests.conftest import StartBroker
 from tests.engines import tiny_engine
-from tests.test_store import REJECTION, RESULT, result
+from tests.stores import REJECTION, RESULT, result
 
 PACE = Pace(shallow_p99_s=0.006, deepest_p50_s=0.0101, deepest_p99_s=0.014, deepest_j=0.2)
 

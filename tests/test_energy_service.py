@@ -28,7 +28,7 @@ from appliance.session import Session
 from appliance.settings import Settings
 from tests.appliances import ApplianceProcess, Watch, client_of, push, serving, settings_for
 from tests.engines import tiny_engine
-from tests.test_service import npy
+from tests.gate import npy
 from tests.waiting import wait_until
 
 STAND_IN = shlex.join([sys.executable, "-m", "appliance.demo.tegrastats", "--board", "orin-nano"])

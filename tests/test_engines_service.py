@@ -28,7 +28,7 @@ from tests.appliances import (
     settings_for,
 )
 from tests.engines import tiny_engine
-from tests.test_service import npy
+from tests.gate import npy
 from tests.waiting import wait_until
 
 DIM = npy()

@@ -39,9 +39,9 @@ from tests.appliances import (
 )
 from tests.conftest import StartBroker
 from tests.engines import tiny_engine
+from tests.gate import POLICY, npy
 from tests.raw_mqtt import RawClient, publish
 from tests.test_protocol_abuse import code_of
-from tests.test_service import POLICY, npy
 from tests.waiting import wait_until
 
 MEGABYTE = 1_000_000

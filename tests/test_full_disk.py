@@ -17,8 +17,8 @@ from appliance.reader import Reader
 from appliance.store import Store
 from tests.appliances import client_of, push, serving, settings_for
 from tests.engines import tiny_engine
-from tests.test_service import POLICY, npy
-from tests.test_store import NOW_S, RESULT, Gateway, logged, result
+from tests.gate import POLICY, npy
+from tests.stores import NOW_S, RESULT, Gateway, logged, result
 from tests.waiting import wait_until
 
 

@@ -35,8 +35,8 @@ from appliance.topics import Topics, level_fault
 from appliance.windows import TenantAccount, Window
 from tests.appliances import Watch, client_of, push, settings_for
 from tests.engines import tiny_engine
+from tests.gate import POLICY, npy
 from tests.homeassistant import HomeAssistant
-from tests.test_service import POLICY, npy
 from tests.test_telemetry import BALANCE, REJECTION, RESULT
 from tests.waiting import wait_until
 

@@ -25,7 +25,7 @@ from appliance.settings import Settings
 from appliance.topics import RESERVED_NAMES, Topics
 from tests.appliances import WAIT_S, Watch, address, client_of, push, serving, settings_for
 from tests.engines import tiny_engine
-from tests.test_service import POLICY, npy
+from tests.gate import POLICY, npy
 from tests.waiting import wait_until
 
 PREFIX = "delen/v1"

@@ -19,7 +19,7 @@ from typer.testing import Result as Outcome
 from appliance.cli import log
 from appliance.messages import REPLY, Reply
 from appliance.store import Store
-from tests.test_store import REJECTION, RESULT, Gateway, result
+from tests.stores import REJECTION, RESULT, Gateway, result
 
 
 @pytest.fixture

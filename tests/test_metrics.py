@@ -29,8 +29,8 @@ from appliance.metrics.server import MetricsServer
 from appliance.topics import level_fault
 from tests.appliances import client_of, push, serving, settings_for
 from tests.engines import tiny_engine
+from tests.gate import POLICY, npy
 from tests.scrapes import WELL, a_snapshot, get, samples, served
-from tests.test_service import POLICY, npy
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).parent.parent

@@ -17,8 +17,8 @@ from appliance.settings import Settings
 from tests import raw_mqtt
 from tests.appliances import Watch, client_of, push, serving, settings_for
 from tests.engines import tiny_engine
+from tests.gate import POLICY, npy
 from tests.raw_mqtt import RawClient, packet, publish
-from tests.test_service import POLICY, npy
 
 LARGEST_REJECTION_BYTES = 1024
 

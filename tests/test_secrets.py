@@ -24,8 +24,8 @@ from appliance.settings import read_settings
 from appliance.topics import Topics
 from tests.appliances import WAIT_S, Watch, address
 from tests.engines import tiny_engine
+from tests.gate import POLICY, npy
 from tests.test_run_command import delen
-from tests.test_service import POLICY, npy
 from tests.waiting import wait_until
 
 TOPICS = Topics("delen/v1")

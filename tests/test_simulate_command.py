@@ -11,8 +11,8 @@ import pytest
 
 from appliance.store import Store
 from tests.engines import tiny_engine
+from tests.stores import Gateway, result
 from tests.test_run_command import delen
-from tests.test_store import Gateway, result
 
 GATE = "tenant: gate\nversion: 1\nengine: tiny\nbounds: {response_time: 100ms}\n"
 METER = "tenant: meter\nversion: 4\nengine: tiny\nexit_when: exit >= 1\n"

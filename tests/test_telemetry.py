@@ -13,7 +13,7 @@ from appliance.policy import Bounds, Policy
 from appliance.windows import TenantAccount, Windows
 from tests.appliances import Watch, client_of, push, serving, settings_for
 from tests.engines import tiny_engine
-from tests.test_service import POLICY, npy
+from tests.gate import POLICY, npy
 from tests.waiting import wait_until
 
 RESULT = Result(

@@ -33,7 +33,7 @@ from appliance.settings import read_settings
 from appliance.topics import RESERVED_NAMES, Topics, tenant_fault
 from tests.appliances import WAIT_S, Watch, serving
 from tests.engines import tiny_engine
-from tests.test_service import npy
+from tests.gate import npy
 from tests.waiting import wait_until
 
 # What a tenant may be called and a line of the broker's files holds.

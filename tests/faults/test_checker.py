@@ -15,7 +15,7 @@ from appliance.ledger import LedgerRow
 from appliance.messages import Rejection, Result
 from tests.faults.checker import violations
 from tests.faults.history import Forgotten, Heard, History, Joules, Push, Row, Sent, Told
-from tests.test_store import REJECTION, RESULT
+from tests.stores import REJECTION, RESULT
 
 TENANTS = ("gate", "meter", "lab")
 

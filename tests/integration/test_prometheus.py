@@ -18,9 +18,9 @@ from appliance.session import Session
 from appliance.settings import Settings
 from tests.appliances import Watch, client_of, push, settings_for
 from tests.engines import tiny_engine
+from tests.gate import POLICY, npy
 from tests.integration.prometheus import prometheus
 from tests.scrapes import a_snapshot, free_port, get, served
-from tests.test_service import POLICY, npy
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.integration

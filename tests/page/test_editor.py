@@ -16,9 +16,9 @@ from appliance.settings import Settings
 from tests.appliances import address, client_of, push, serving, settings_for
 from tests.conftest import StartBroker
 from tests.engines import tiny_engine
+from tests.gate import npy
 from tests.page.browser import Browser, dashboard, wait_for
 from tests.reports import PREFIX, policy_state
-from tests.test_service import npy
 
 pytestmark = pytest.mark.page
 
