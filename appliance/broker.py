@@ -89,7 +89,7 @@ class Mosquitto:
             self._start_on(self._port, executable)
             return
         for attempt in range(1, _PORT_ATTEMPTS + 1):
-            port = _free_port()
+            port = free_port()
             try:
                 self._start_on(port, executable)
             except BrokerError:
@@ -218,7 +218,8 @@ def _executable(name: str) -> str:
     return found
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of this machine that nobody listens at."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         port: int = probe.getsockname()[1]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import statistics
 import tempfile
 import threading
@@ -17,7 +16,7 @@ import paho.mqtt.client as mqtt
 import psutil
 from typing_extensions import Self
 
-from appliance.broker import Mosquitto
+from appliance.broker import Mosquitto, free_port
 from appliance.connection import BrokerAddress, new_client
 from benchmarks.report import Finding, report, tell
 from benchmarks.rig import NAME, WAIT_S, Requester, running_appliance
@@ -45,7 +44,7 @@ PACKET_BYTES = 10
 
 def measure() -> Finding:
     with tempfile.TemporaryDirectory() as name:
-        folder, port = Path(name), _free_port()
+        folder, port = Path(name), free_port()
         settings = {"METRICS_PORT": str(port), "HOMEASSISTANT": "true"}
         small_engine(folder / "engines" / "net", SHAPE)
         with (
@@ -132,13 +131,6 @@ def _scrape(url: str) -> bytes:
     with urllib.request.urlopen(url, timeout=WAIT_S) as answer:  # noqa: S310 - ours
         body: bytes = answer.read()
     return body
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 @contextmanager

@@ -174,9 +174,9 @@ def test_a_start_that_fails_shows_the_end_of_the_log(tmp_path: Path, broker: Mos
 def test_a_free_port_that_somebody_else_takes_first_is_tried_again(
     tmp_path: Path, broker: Mosquitto, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    find_port = broker_module._free_port  # noqa: SLF001
+    find_port = broker_module.free_port
     ports = iter([broker.port, find_port()])
-    monkeypatch.setattr(broker_module, "_free_port", lambda: next(ports))
+    monkeypatch.setattr(broker_module, "free_port", lambda: next(ports))
 
     with Mosquitto(folder=tmp_path) as second:
         assert second.port != broker.port

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from appliance.broker import Mosquitto
+from appliance.broker import Mosquitto, free_port
 from appliance.serving import serve
 from appliance.session import Session
 from appliance.settings import Settings
@@ -20,7 +20,7 @@ from tests.appliances import Watch, client_of, push, settings_for
 from tests.engines import tiny_engine
 from tests.gate import POLICY, npy
 from tests.integration.prometheus import prometheus
-from tests.scrapes import a_snapshot, free_port, get, served
+from tests.scrapes import a_snapshot, get, served
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.integration

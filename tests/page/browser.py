@@ -21,7 +21,7 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 
-from appliance.broker import Mosquitto
+from appliance.broker import Mosquitto, free_port
 
 WAIT_S = 30.0
 _POLL_S = 0.05
@@ -74,12 +74,6 @@ def dashboard(broker: Mosquitto, folder: Path, *, prefix: str, **settings: objec
         finally:
             process.kill()
             process.wait()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _listens(port: int) -> bool:
