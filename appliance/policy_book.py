@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timezone
 from types import MappingProxyType
 
 from appliance.document import Document
@@ -24,6 +23,7 @@ from appliance.feasibility import conflicts, exits_of
 from appliance.messages import ExitOutlook, PolicyRejection, PolicyState
 from appliance.plan import Plan, compile_plan
 from appliance.policy import Policy, parse_policy_document, read_policy
+from appliance.replies import iso
 from appliance.shelf import EngineShelf
 from appliance.store import Store
 
@@ -260,8 +260,7 @@ class PolicyBook:
         self._publish(self.plans)
 
     def _now(self) -> str:
-        moment = datetime.fromtimestamp(self._wall_clock(), timezone.utc)
-        return moment.isoformat(timespec="milliseconds")
+        return iso(self._wall_clock())
 
 
 def _detail(error: InvalidDocument) -> str:

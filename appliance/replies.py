@@ -74,5 +74,5 @@ def rejection_of(  # noqa: PLR0913 - a rejection has this many parts
 
 
 def iso(at_s: float) -> str:
-    """A moment in seconds since the epoch, as replies say it."""
+    """A moment in seconds since the epoch, as messages say it."""
     return datetime.fromtimestamp(at_s, timezone.utc).isoformat(timespec="milliseconds")

@@ -26,6 +26,7 @@ from appliance.power.meters import AUTO, METERS, MODELLED, MeterOptions, Search
 from appliance.power.protocol import Reading
 from appliance.power.tegrastats_line import Line, read_log
 from appliance.reader import Reader
+from appliance.replies import iso
 from appliance.settings import read_settings
 
 _BAR_CELLS = 30
@@ -130,9 +131,8 @@ def _print_live(meter: str | None, seconds: float | None, *, as_json: bool) -> N
 
 def _print_readings(readings: Iterable[Reading], meter: str) -> None:
     for reading in readings:
-        moment = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
         said = _findings(reading.total_w, reading.total_of, reading.rails_w, reading.temperatures_c)
-        print(json.dumps({"at": moment, "meter": meter, **said}), flush=True)
+        print(json.dumps({"at": iso(time.time()), "meter": meter, **said}), flush=True)
 
 
 def _show_readings(readings: Iterable[Reading], meter: str) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
 from typing import Any
 
 from appliance.fleet.appliances import ApplianceView
 from appliance.fleet.fleet import Summary
 from appliance.fleet.tenants import TenantView
 from appliance.picture import Picture
+from appliance.replies import iso
 from appliance.telemetry import APPLIANCE_TELEMETRY, TENANT_TELEMETRY
 
 
@@ -17,7 +17,7 @@ def snapshot(picture: Picture, now_s: float) -> dict[str, Any]:
     fleet, link = picture.fleet, picture.watcher.link
     summary = fleet.summary(now_s)
     return {
-        "at": _moment(now_s),
+        "at": iso(now_s),
         "connected": link.connected,
         "failure": link.failure,
         "fleet": _fleet(summary),
@@ -48,7 +48,7 @@ def _appliance(view: ApplianceView, now_s: float) -> dict[str, Any]:
     return {
         "appliance": view.name,
         "standing": view.standing(now_s).value,
-        "heard_at": _moment(view.heard_s),
+        "heard_at": iso(view.heard_s),
         "clock_off_s": view.clock_off_s,
         "telemetry": told and APPLIANCE_TELEMETRY.dump_python(told, mode="json"),
     }
@@ -60,7 +60,7 @@ def _tenant(view: TenantView, now_s: float) -> dict[str, Any]:
     return {
         "tenant": view.name,
         "appliance": view.appliance,
-        "heard_at": _moment(view.heard_s),
+        "heard_at": iso(view.heard_s),
         "bound_kept": None if kept is None else round(kept, 5),
         "policy": state
         and {
@@ -72,7 +72,3 @@ def _tenant(view: TenantView, now_s: float) -> dict[str, Any]:
         },
         "telemetry": told and TENANT_TELEMETRY.dump_python(told, mode="json"),
     }
-
-
-def _moment(at_s: float) -> str:
-    return datetime.fromtimestamp(at_s, timezone.utc).isoformat(timespec="milliseconds")
