@@ -16,7 +16,7 @@ from appliance.messages import Result
 from tests import raw_mqtt
 from tests.appliances import ApplianceProcess, client_of, push
 from tests.conftest import StartBroker
-from tests.gate import POLICY, npy
+from tests.gate import POLICY, gate_settings, npy
 from tests.raw_mqtt import HostileBroker, packet, publish
 from tests.test_flood import (
     MEGABYTE,
@@ -24,7 +24,6 @@ from tests.test_flood import (
     memory_bytes,
     most_memory_bytes,
     raw_client,
-    settings_of,
     slow_to_decode,
     standing_still,
 )
@@ -101,7 +100,7 @@ def test_mutated_packets_of_a_broker_end_no_thread(broker: Mosquitto) -> None:
 def test_a_flood_of_the_largest_frames_takes_no_answer_from_another_tenant(
     broker: Mosquitto, tmp_path: Path
 ) -> None:
-    settings = settings_of(broker, tmp_path, frame_memory="40MB", max_frame="10MB")
+    settings = gate_settings(broker, tmp_path, frame_memory="40MB", max_frame="10MB")
     frame, ends_s = slow_to_decode(), time.monotonic() + ABUSE_S
     sent = answered = asked = 0
 
@@ -129,7 +128,7 @@ def test_a_broker_that_stands_still_again_and_again_costs_no_answer(
     broker, chance = start_broker(), random.Random(SEED)
     ends_s = time.monotonic() + ABUSE_S
 
-    settings, replies = settings_of(broker, tmp_path), []
+    settings, replies = gate_settings(broker, tmp_path), []
     with ApplianceProcess(settings) as appliance, client_of(settings) as client:
         appliance.start()
         push(client, PATIENT_POLICY)

@@ -26,9 +26,8 @@ from appliance.reader import Reader
 from appliance.service import Service
 from appliance.session import Session
 from appliance.settings import Settings
-from tests.appliances import ApplianceProcess, Watch, client_of, push, serving, settings_for
-from tests.engines import tiny_engine
-from tests.gate import npy
+from tests.appliances import ApplianceProcess, Watch, client_of, push, serving
+from tests.gate import gate_settings, npy
 from tests.waiting import wait_until
 
 STAND_IN = shlex.join([sys.executable, "-m", "appliance.demo.tegrastats", "--board", "orin-nano"])
@@ -36,11 +35,6 @@ STAND_IN = shlex.join([sys.executable, "-m", "appliance.demo.tegrastats", "--boa
 
 def policy(version: int = 1, *, rest: str = "") -> str:
     return f"tenant: gate\nversion: {version}\nengine: tiny\n{rest}"
-
-
-def settings_of(broker: Mosquitto, folder: Path, **overrides: object) -> Settings:
-    tiny_engine(folder / "engines" / "tiny")
-    return settings_for(broker, folder, **overrides)
 
 
 def result(reply: Reply) -> Result:
@@ -108,7 +102,7 @@ def test_its_curve_repeats_and_its_energy_is_the_area_under_it() -> None:
 def test_power_becomes_joules_in_results_telemetry_and_ledger(
     broker: Mosquitto, tmp_path: Path
 ) -> None:
-    settings = settings_of(broker, tmp_path, meter="tegrastats", tegrastats=STAND_IN)
+    settings = gate_settings(broker, tmp_path, meter="tegrastats", tegrastats=STAND_IN)
 
     with serving(settings) as service, client_of(settings) as client:
         push(client, policy())
@@ -145,7 +139,7 @@ def test_power_becomes_joules_in_results_telemetry_and_ledger(
 def test_a_meter_that_dies_costs_no_request_and_comes_back(
     broker: Mosquitto, tmp_path: Path
 ) -> None:
-    settings = settings_of(broker, tmp_path, meter="tegrastats", tegrastats=STAND_IN)
+    settings = gate_settings(broker, tmp_path, meter="tegrastats", tegrastats=STAND_IN)
 
     with serving(settings) as service, client_of(settings) as client:
         push(client, policy(rest="exit_when: exit >= 0\n"))
@@ -164,7 +158,7 @@ def test_a_meter_that_dies_costs_no_request_and_comes_back(
 
 
 def test_a_spent_budget_degrades_to_the_first_exit(broker: Mosquitto, tmp_path: Path) -> None:
-    settings = settings_of(broker, tmp_path)
+    settings = gate_settings(broker, tmp_path)
 
     with serving(settings) as service, client_of(settings) as client:
         # The last exit costs 100 mJ, the first one 10 mJ.
@@ -183,7 +177,7 @@ def test_a_spent_budget_degrades_to_the_first_exit(broker: Mosquitto, tmp_path: 
 def test_a_spent_budget_rejects_and_says_when_there_is_energy_again(
     broker: Mosquitto, tmp_path: Path
 ) -> None:
-    settings = settings_of(broker, tmp_path)
+    settings = gate_settings(broker, tmp_path)
     rest = "budget: {energy: 205mJ, per: 1h, exhausted: reject}\n"
 
     with serving(settings), client_of(settings) as client:
@@ -203,7 +197,7 @@ def test_a_spent_budget_rejects_and_says_when_there_is_energy_again(
 
 
 def test_a_budget_that_runs_low_brings_the_policy_s_mode(broker: Mosquitto, tmp_path: Path) -> None:
-    settings = settings_of(broker, tmp_path)
+    settings = gate_settings(broker, tmp_path)
     rest = """
 budget: {energy: 1J, per: 1h}
 modes: {saver: {exit_when: exit >= 1}}
@@ -229,7 +223,7 @@ adapt: [{use: saver, when: budget_remaining < 50%}]
 def test_a_device_budget_comes_by_command_and_outlasts_a_restart(
     broker: Mosquitto, tmp_path: Path
 ) -> None:
-    settings = settings_of(broker, tmp_path)
+    settings = gate_settings(broker, tmp_path)
 
     def send(client: Session, command: bytes) -> None:
         client.publish(client.topics.appliance_command(settings.appliance_id), command)
@@ -263,7 +257,7 @@ def test_a_device_budget_comes_by_command_and_outlasts_a_restart(
 def test_a_killed_appliance_loses_a_second_of_the_ledger_at_most(
     broker: Mosquitto, tmp_path: Path
 ) -> None:
-    settings = settings_of(broker, tmp_path)
+    settings = gate_settings(broker, tmp_path)
 
     with ApplianceProcess(settings) as process:
         process.start()
@@ -287,7 +281,7 @@ def test_a_killed_appliance_loses_a_second_of_the_ledger_at_most(
 def test_no_stand_in_is_left_when_its_appliance_was_killed(
     broker: Mosquitto, tmp_path: Path
 ) -> None:
-    settings = settings_of(broker, tmp_path, meter="tegrastats", tegrastats=STAND_IN)
+    settings = gate_settings(broker, tmp_path, meter="tegrastats", tegrastats=STAND_IN)
 
     with ApplianceProcess(settings) as process:
         process.start()

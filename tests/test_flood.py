@@ -35,11 +35,9 @@ from tests.appliances import (
     client_of,
     push,
     serving,
-    settings_for,
 )
 from tests.conftest import StartBroker
-from tests.engines import tiny_engine
-from tests.gate import POLICY, npy
+from tests.gate import POLICY, gate_settings, npy
 from tests.raw_mqtt import RawClient, publish
 from tests.test_protocol_abuse import code_of
 from tests.waiting import wait_until
@@ -47,11 +45,6 @@ from tests.waiting import wait_until
 MEGABYTE = 1_000_000
 
 PATIENT_POLICY = POLICY.replace("version: 1", "version: 2") + "queue: {limit: 1000}"
-
-
-def settings_of(broker: Mosquitto, folder: Path, **overrides: object) -> Settings:
-    tiny_engine(folder / "engines" / "tiny")
-    return settings_for(broker, folder, **overrides)
 
 
 @contextmanager
@@ -83,7 +76,7 @@ def logged_rejections(settings: Settings, tenant: str) -> int:
 def test_a_request_beyond_its_policys_rate_is_told_when_to_come_again(
     broker: Mosquitto, tmp_path: Path
 ) -> None:
-    with appliance_of(settings_of(broker, tmp_path)) as (_, client):
+    with appliance_of(gate_settings(broker, tmp_path)) as (_, client):
         push(client, POLICY.replace("version: 1", "version: 2") + "limits: {rate: 1/h}")
         first = client.infer("gate", npy())
         second = client.infer("gate", b"not even a frame")
@@ -97,7 +90,7 @@ def test_a_request_beyond_its_policys_rate_is_told_when_to_come_again(
 def test_rejections_beyond_the_quota_are_counted_and_acknowledged_but_not_sent(
     broker: Mosquitto, tmp_path: Path
 ) -> None:
-    settings = settings_of(broker, tmp_path, rejection_rate="10/h")
+    settings = gate_settings(broker, tmp_path, rejection_rate="10/h")
     flood = 300
 
     with appliance_of(settings) as (service, client), raw_client(settings) as raw:
@@ -124,7 +117,7 @@ def test_rejections_beyond_the_quota_are_counted_and_acknowledged_but_not_sent(
 def test_ten_thousand_made_up_tenants_are_one_to_the_appliance(
     broker: Mosquitto, tmp_path: Path
 ) -> None:
-    settings = settings_of(broker, tmp_path, rejection_rate="20/s")
+    settings = gate_settings(broker, tmp_path, rejection_rate="20/s")
     made_up = 10_000
 
     with ApplianceProcess(settings) as appliance, client_of(settings) as client:
@@ -167,7 +160,7 @@ def most_memory_bytes(appliance: ApplianceProcess) -> int:
 def test_a_flood_of_the_largest_frames_is_held_within_the_frame_memory(
     broker: Mosquitto, tmp_path: Path
 ) -> None:
-    settings = settings_of(broker, tmp_path, frame_memory="40MB", max_frame="10MB")
+    settings = gate_settings(broker, tmp_path, frame_memory="40MB", max_frame="10MB")
     frame, flood = slow_to_decode(), 30
 
     with ApplianceProcess(settings) as appliance, client_of(settings) as client:
@@ -212,7 +205,7 @@ def test_a_broker_that_stands_still_for_a_while_costs_no_answer(
     broker = start_broker()
     requests = 60
 
-    with appliance_of(settings_of(broker, tmp_path)) as (service, client):
+    with appliance_of(gate_settings(broker, tmp_path)) as (service, client):
         push(client, PATIENT_POLICY)
         replies = [client.submit("gate", npy()) for _ in range(requests // 2)]
         with standing_still(broker):

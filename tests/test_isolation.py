@@ -23,9 +23,8 @@ from appliance.service import Service
 from appliance.session import Session
 from appliance.settings import Settings
 from appliance.topics import RESERVED_NAMES, Topics
-from tests.appliances import WAIT_S, Watch, address, client_of, push, serving, settings_for
-from tests.engines import tiny_engine
-from tests.gate import POLICY, npy
+from tests.appliances import WAIT_S, Watch, address, client_of, push, serving
+from tests.gate import POLICY, gate_settings, npy
 from tests.waiting import wait_until
 
 PREFIX = "delen/v1"
@@ -330,16 +329,11 @@ def test_a_last_will_is_said_where_its_user_may_speak_alone(
         assert len(ears.until_the_end()) == heard
 
 
-def settings_of(broker: Mosquitto, folder: Path, **overrides: object) -> Settings:
-    tiny_engine(folder / "engines" / "tiny")
-    return settings_for(broker, folder, **overrides)
-
-
 @contextmanager
 def serving_guarded(broker: Mosquitto, folder: Path) -> Iterator[Service]:
     """An appliance at the guarded broker, as the user that is its own."""
     secret = password("appliance")
-    settings = settings_of(
+    settings = gate_settings(
         broker,
         folder,
         appliance_id=BOX,
@@ -432,7 +426,7 @@ def test_who_guesses_at_the_appliances_client_id_does_not_end_its_session(
 @pytest.fixture
 def open_settings(broker: Mosquitto, tmp_path: Path) -> Settings:
     """An appliance's at a broker that lets anybody say anything."""
-    return settings_of(broker, tmp_path)
+    return gate_settings(broker, tmp_path)
 
 
 def foreign(topics: Topics, appliance: str) -> Sequence[str]:

@@ -25,7 +25,7 @@ def settings(broker: Mosquitto, tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def client(settings: Settings) -> Iterator[Session]:
-    """A client of a running appliance that has the policy above for the tenant `gate`."""
+    """A client of a running appliance that has a policy for the tenant `gate`."""
     with serving(settings), client_of(settings) as client:
         push(client, POLICY)
         yield client
