@@ -161,6 +161,7 @@ class Service:
             new_backend=lambda engine: choice.opened(engine, settings.backend, settings.threads),
             openings=Openings(settings.database.with_name(f"{settings.database.name}.opening")),
             opened=self._take_opened,
+            timeout_s=settings.opening_timeout,
         )
         self._shelf = EngineShelf(
             folder=settings.engines,
