@@ -99,6 +99,7 @@ class Teller:
             strangers=strangers,
             log_failure=self._store.failed,
             database_mishap=self._store.mishap,
+            id_conflict=self._gateway.id_conflict,
             tenants={tenant: window.replies() for tenant, window in told.items()},
         )
         topic = self._topics.appliance_telemetry(self._appliance)
