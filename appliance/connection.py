@@ -8,6 +8,7 @@ import math
 import socket
 import ssl
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from appliance.errors import BrokerError
 from appliance.settings import Settings
+from appliance.takeovers import Takeovers
 
 _log = logging.getLogger(__name__)
 
@@ -30,6 +32,9 @@ MAX_PACKET_BYTES = 268_435_455
 
 PACKET_OVERHEAD_BYTES = 64
 """What the fixed header, the lengths and the identifiers add to a packet at most."""
+
+SESSION_TAKEN_OVER = 0x8E
+"""MQTT 5, 3.14.2.1: why a broker ends a connection whose client id another client has given."""
 
 _CLIENT_ID_DIGITS = 16
 _CLIENT_ID_ITERATIONS = 100_000
@@ -171,6 +176,8 @@ class Connection:
         self._terms = terms
         self._is_up = False
         self._closing = False
+        self._up_since_s = 0.0
+        self._takeovers = Takeovers(terms.first_retry_s)
         self.client.reconnect_delay_set(terms.first_retry_s, terms.last_retry_s)
         self.client.on_connect = self._connected
         self.client.on_connect_fail = self._connect_failed
@@ -212,6 +219,10 @@ class Connection:
         """
         return size_bytes + PACKET_OVERHEAD_BYTES <= self.max_sent_bytes
 
+    def takeovers(self) -> int:
+        """How often of late another client seems to have taken the session over."""
+        return self._takeovers.count(time.monotonic())
+
     # What follows is called by paho's network thread.
 
     def _connected(
@@ -225,7 +236,7 @@ class Connection:
         if reason.is_failure:
             self._listener.refused(f"the broker at {self._broker} refuses the connection: {reason}")
             return
-        self._is_up = True
+        self._is_up, self._up_since_s = True, time.monotonic()
         self.max_sent_bytes = getattr(properties, "MaximumPacketSize", MAX_PACKET_BYTES)
         self._listener.accepted(flags.session_present)
 
@@ -244,8 +255,20 @@ class Connection:
     ) -> None:
         was_up, self._is_up = self._is_up, False
         if was_up and not self._closing:
+            self._choose_retry(reason)
+        if was_up and not self._closing:
             sentence = f"the connection to the broker at {self._broker} is lost: {reason}"
             self._listener.lost(sentence)
+
+    def _choose_retry(self, reason: ReasonCode) -> None:
+        now_s = time.monotonic()
+        self._takeovers.ended(
+            now_s,
+            lasted_s=now_s - self._up_since_s,
+            is_told=reason.value == SESSION_TAKEN_OVER,
+        )
+        first_s = self._takeovers.retry_s(now_s)
+        self.client.reconnect_delay_set(first_s, max(first_s, self._terms.last_retry_s))
 
     def _received(self, _client: mqtt.Client, _userdata: object, message: mqtt.MQTTMessage) -> None:
         self._listener.received(message)

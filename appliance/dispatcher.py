@@ -111,9 +111,11 @@ class Dispatcher:
 
     def give_up_running(self, after_s: float) -> str:
         """Turns the tasks away whose stage has not ended for so long; the sentence that says so."""
-        engine, stage = self._running[0].plan.engine, self._running[0].next_stage
+        engine, first = self._running[0].plan.engine, self._running[0].next_stage
         limit = format_quantity(after_s, Dimension.TIME)
-        sentence = f"stage {stage} of {engine.name} has not ended for {limit}"
+        last = self._last_stage
+        ran = f"stage {first}" if last == first else f"a run of the stages {first} to {last}"
+        sentence = f"{ran} of {engine.name} has not ended for {limit}"
         for task in self._running:
             if not task.closed:
                 detail = f"{sentence} (DELEN_STAGE_TIMEOUT): the appliance starts anew"

@@ -86,7 +86,7 @@ class Gateway:
         self._cloud_events = cloud_events
         self._draining = False
         self.connected = threading.Event()
-        self.trouble: str | None = f"the broker at {broker} has not answered yet"
+        self._trouble: str | None = f"the broker at {broker} has not answered yet"
         # The lock guards the two fields below it; whoever holds it neither waits nor publishes.
         self._lock = threading.Lock()
         self._deliveries = Deliveries()
@@ -143,6 +143,26 @@ class Gateway:
         """How many deliveries were received and not acknowledged yet."""
         with self._lock:
             return len(self._deliveries)
+
+    @property
+    def trouble(self) -> str | None:
+        """How it stands with the broker, where that is not well."""
+        return "; ".join(filter(None, (self._trouble, self.id_conflict))) or None
+
+    @property
+    def id_conflict(self) -> str | None:
+        """What to do where another client seems to go by this one's id; None for nothing.
+
+        It says so for some minutes after the last time, also while the connection stands.
+        """
+        times = self._connection.takeovers()
+        if not times:
+            return None
+        return (
+            "another client seems to take the session at the broker over"
+            f" ({times} time{'s' * (times > 1)} of late): where there is a second appliance of the"
+            f" id {self._appliance}, give each a DELEN_APPLIANCE_ID of its own"
+        )
 
     @property
     def unsent(self) -> int:
@@ -277,7 +297,7 @@ class Gateway:
         _log.warning(self.trouble)
 
     def _has(self, trouble: str | None) -> None:
-        self.trouble = trouble
+        self._trouble = trouble
         self._on_trouble()
 
     def _published(self, mid: int, reason: ReasonCode) -> None:

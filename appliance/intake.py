@@ -83,7 +83,14 @@ class Restored:
     """Another database has come in the place of the one that was in use."""
 
 
-_Item = Arrival | PolicyPush | PolicyStart | CommandPush | Opened | StageFailed | Restored
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StatesDue:
+    """Policy states that were beyond their tenants' quota may be told by now."""
+
+
+_Item = (
+    Arrival | PolicyPush | PolicyStart | CommandPush | Opened | StageFailed | Restored | StatesDue
+)
 
 
 class Intake:
@@ -92,8 +99,9 @@ class Intake:
     What needs an engine that is being opened waits for it, and all that comes later from the same
     tenant behind it; other tenants' requests go on. `reject` is called with a request that gets
     no answer, `repeat` with one whose answer is in the log already, `report` with a policy push
-    and `obey` with a command that are next, and `restored` gives the policies of a restored
-    database; all in this thread. `suspect` is told of damage that was met.
+    and `obey` with a command that are next, `tell_owed` where states are owed, and `restored` gives
+    the policies of a restored database; all in this thread. `suspect` is told of damage that was
+    met.
     """
 
     def __init__(  # noqa: PLR0913 - it is built in one place, by name
@@ -110,6 +118,7 @@ class Intake:
         reject: Callable[[Request, RequestKey | None, Rejected], None],
         repeat: Callable[[Request, Reply], None],
         report: Callable[[PolicyPush], None],
+        tell_owed: Callable[[], None],
         obey: Callable[[CommandPush], None],
         restored: Callable[[], Sequence[PolicyStart]],
         suspect: Callable[[str], None],
@@ -125,6 +134,7 @@ class Intake:
         self._reject = reject
         self._repeat = repeat
         self._report = report
+        self._tell_owed = tell_owed
         self._obey = obey
         self._restored = restored
         self._suspect = suspect
@@ -190,6 +200,8 @@ class Intake:
                     self._take_in(item)
                 elif isinstance(item, StageFailed):
                     self._upkeep.stage_failed(item)
+                elif isinstance(item, StatesDue):
+                    self._tell_owed()
                 elif isinstance(item, Restored):
                     for policy in self._restored():
                         self._attempt(policy)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
 from typing import TypeVar
 
@@ -25,11 +26,23 @@ TICK_S = 0.5
 OWN_WORK_S = 0.001
 """From how much of it on, work of the appliance's own is told to those who measure energy."""
 
-LONGEST_WAIT_S = 60.0
-"""How often the timekeeper looks whether a stage hangs, at least."""
+LOOK_EVERY_S = 1.0
+"""How often the timekeeper looks whether something hangs, at least."""
+
+_STAGE = object()
+"""The mark of the tasks' own stage among what is watched."""
 
 
 def _ignored(_sentence: str) -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Watched:
+    """Something that runs, and what is done where it has not ended in time."""
+
+    ends_s: float
+    give_up: Callable[[], str]
+    """Gives the sentence that says so."""
 
 
 class ExecutorLoop:
@@ -42,6 +55,8 @@ class ExecutorLoop:
 
     A stage that has run for `stage_timeout_s` hangs. Nothing takes a thread out of it, so its tasks
     are turned away, and `hung` is called in the timekeeper with a sentence: the process is to end.
+    So it is where what `limited` encloses takes longer than it may. The time in which the whole
+    process stood still (stopped, or without a processor) counts for nothing.
     """
 
     def __init__(  # noqa: PLR0913 - it is built in one place, by name
@@ -56,10 +71,9 @@ class ExecutorLoop:
     ) -> None:
         self._stage_timeout_s = stage_timeout_s
         self._hung = hung
-        self._hangs_s = math.inf
-        """When what runs now is to be taken for one that hangs."""
-        self._tried: str | None = None
-        """What runs now, where that is no stage of a task."""
+        self._watched: dict[object, _Watched] = {}
+        self._look_s = clock()
+        """When the timekeeper meant to look what hangs."""
         self._dispatcher = dispatcher
         self._tenancy = tenancy
         self._clock = clock
@@ -76,6 +90,7 @@ class ExecutorLoop:
         self._timekeeper = threading.Thread(target=self._keep_time, name="timekeeper")
 
     def __enter__(self) -> Self:
+        self._look_s = self._clock()
         self._thread.start()
         self._timekeeper.start()
         return self
@@ -114,15 +129,31 @@ class ExecutorLoop:
         """Occupies the thread with what may take no longer than a stage; `what` names it."""
 
         def watched() -> T:
-            with self._turn:
-                self._tried, self._hangs_s = what, self._clock() + self._stage_timeout_s
-            try:
+            with self.limited(what, self._stage_timeout_s):
                 return work()
-            finally:
-                with self._turn:
-                    self._tried, self._hangs_s = None, math.inf
 
         return self.occupy(watched)
+
+    @contextmanager
+    def limited(self, what: str, limit_s: float) -> Iterator[None]:
+        """Has what is done within it, in whichever thread, taken for one that hangs after so long.
+
+        `what` names it.
+        """
+        limit = format_quantity(limit_s, Dimension.TIME)
+        sentence = f"{what} has not ended for {limit}"
+        mark = object()
+        with self._turn:
+            self._watch(mark, limit_s, lambda: sentence)
+            self._turn.notify()
+        try:
+            yield
+        finally:
+            with self._turn:
+                self._watched.pop(mark, None)
+
+    def _watch(self, mark: object, limit_s: float, give_up: Callable[[], str]) -> None:
+        self._watched[mark] = _Watched(ends_s=self._clock() + limit_s, give_up=give_up)
 
     def _outcome(self, work: Callable[[], T]) -> Future[T]:
         outcome: Future[T] = Future()
@@ -176,12 +207,12 @@ class ExecutorLoop:
             batch = self._dispatcher.decide()
             if batch:
                 self._set_alarm()
-                self._hangs_s = self._clock() + self._stage_timeout_s
+                self._watch(_STAGE, self._stage_timeout_s, self._give_up_stage)
         self._idle = not batch
         if batch:
             output = self._dispatcher.run(batch)
             with self._turn:
-                self._hangs_s = math.inf
+                self._watched.pop(_STAGE, None)
                 self._dispatcher.take(batch, output)
 
     def _take_in(self) -> None:
@@ -229,24 +260,32 @@ class ExecutorLoop:
             self._hung(sentence)
 
     def _next_hang(self) -> str | None:
-        """Keeps deadlines until a stage hangs, whose tasks are turned away; None at the end."""
-        longest_wait_s = min(LONGEST_WAIT_S, self._stage_timeout_s)
+        """Keeps deadlines until something hangs, which is given up; None at the end."""
         with self._turn:
             while not self._ended:
                 self._alarm_s = self._dispatcher.next_timer_s()
                 now_s = self._clock()
-                if now_s >= self._hangs_s:
-                    self._hangs_s = math.inf
-                    return self._hang()
+                self._forgive(now_s - self._look_s)
+                for mark, watched in self._watched.items():
+                    if now_s >= watched.ends_s:
+                        del self._watched[mark]
+                        return watched.give_up()
+                wait_s = min(self._next_look_s() - now_s, LOOK_EVERY_S, self._stage_timeout_s)
+                self._look_s = now_s + max(0.0, wait_s)
                 if self._alarm_s > now_s:
-                    next_s = min(self._alarm_s, self._hangs_s)
-                    self._turn.wait(min(next_s - now_s, longest_wait_s))
+                    self._turn.wait(max(0.0, wait_s))
                 else:
                     self._dispatcher.fire()
         return None
 
-    def _hang(self) -> str:
-        if self._tried is None:
-            return self._dispatcher.give_up_running(self._stage_timeout_s)
-        limit = format_quantity(self._stage_timeout_s, Dimension.TIME)
-        return f"{self._tried} has not ended for {limit}"
+    def _next_look_s(self) -> float:
+        return min([self._alarm_s, *(watched.ends_s for watched in self._watched.values())])
+
+    def _forgive(self, late_s: float) -> None:
+        """Adds to what is watched the time in which the whole process stood still."""
+        if late_s > LOOK_EVERY_S:
+            for mark, watched in self._watched.items():
+                self._watched[mark] = replace(watched, ends_s=watched.ends_s + late_s)
+
+    def _give_up_stage(self) -> str:
+        return self._dispatcher.give_up_running(self._stage_timeout_s)

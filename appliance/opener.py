@@ -47,8 +47,9 @@ class Opener:
     """Owns the thread in which engines are opened, one after another, while others' stages run.
 
     The executor's thread is asked for pieces of it, each as long as a stage. `opened` is called
-    in the opener's thread with what came of it. An engine stays open until `close`, and then
-    until the last of its tasks is answered.
+    in the opener's thread with what came of it. An opening that takes longer than `timeout_s`
+    hangs, and is the loop's to tell of. An engine stays open until `close`, and then until the last
+    of its tasks is answered.
     """
 
     def __init__(  # noqa: PLR0913 - it is built in one place, by name
@@ -60,6 +61,7 @@ class Opener:
         new_backend: Callable[[Engine], AbstractContextManager[Backend]],
         openings: Openings,
         opened: Callable[[Opened], None],
+        timeout_s: float,
     ) -> None:
         self._loop = loop
         self._executor = executor
@@ -67,6 +69,7 @@ class Opener:
         self._new_backend = new_backend
         self._openings = openings
         self._opened = opened
+        self._timeout_s = timeout_s
         self._contexts: dict[int, AbstractContextManager[Backend]] = {}
         self._leaving: dict[int, Engine] = {}
         self._inbox: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
@@ -112,7 +115,7 @@ class Opener:
         started_s = time.monotonic()
         before_bytes = resident.settled_bytes()
         try:
-            with self._openings.noted(engine):
+            with self._openings.noted(engine), self._limited(engine):
                 backend = self._enter(engine)
                 self._warm_up(engine)
         except Exception as error:  # noqa: BLE001 - a runtime raises what it likes; others go on
@@ -132,6 +135,9 @@ class Opener:
             backend=backend.name,
             grown_bytes=resident.settled_bytes() - before_bytes,
         )
+
+    def _limited(self, engine: Engine) -> AbstractContextManager[None]:
+        return self._loop.limited(f"the opening of the engine {engine.name}", self._timeout_s)
 
     def _enter(self, engine: Engine) -> Backend:
         context = self._new_backend(engine)

@@ -14,6 +14,7 @@ from appliance.document import listed
 from appliance.enclosure import lies_within
 from appliance.engine import Engine, InputSpec, Kind, Stage
 from appliance.errors import EngineError
+from appliance.external_weights import refuse_strays
 
 _Fraction = Annotated[float, Field(ge=0, le=1)]
 _Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -56,6 +57,7 @@ def load(folder: Path, profile: Path | None) -> Engine:
     exits = [_Exit() for _ in onnx] if profile is None else _exits(profile)
     if len(onnx) != len(exits):
         raise EngineError(f"{folder}: {len(onnx)} ONNX stages, but {len(exits)} exits in {profile}")
+    refuse_strays(onnx[0], folder)
     spec = _input(onnx[0])
     return Engine(
         name=folder.resolve().name if profile is None else _name(profile),

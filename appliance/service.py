@@ -27,14 +27,12 @@ from appliance.frame_memory import FrameMemory
 from appliance.gateway import Gateway
 from appliance.health import Health
 from appliance.initial_policies import policies_before_requests, restored_policies
-from appliance.intake import Intake, Restored
+from appliance.intake import Intake, Restored, StatesDue
 from appliance.loop import ExecutorLoop
 from appliance.messages import (
-    POLICY_STATE,
     Arrival,
     CommandPush,
     PolicyPush,
-    PolicyState,
     Reply,
     RequestKey,
 )
@@ -47,6 +45,7 @@ from appliance.orders import DEVICE_BUDGET, Orders
 from appliance.outcomes import Outcomes
 from appliance.plan import Plan
 from appliance.policy_book import PolicyBook
+from appliance.policy_states import PolicyStates
 from appliance.reader import Reader
 from appliance.rejection_quota import RejectionQuota
 from appliance.safekeeping import Safekeeping
@@ -111,7 +110,10 @@ class Service:
         self._opener = self._new_opener()
         self._shelf = self._new_shelf()
         self._book = self._new_book()
-        self._upkeep = Upkeep(shelf=self._shelf, book=self._book, tell=self._tell_state)
+        self._states = PolicyStates(
+            gateway=self._gateway, known=lambda: self._book.plans, clock=time.monotonic
+        )
+        self._upkeep = Upkeep(shelf=self._shelf, book=self._book, tell=self._states.tell_of)
         self._orders = self._new_orders(drain)
 
         # What comes in, and what is told.
@@ -142,12 +144,13 @@ class Service:
             parts.enter_context(self._opener)
             for found in policies_before_requests(self._settings, self._topics, self._book):
                 self._intake.start_with(found)
+            for state in self._book.states():
+                self._states.tell_of(state)
+            parts.callback(self._states.tell_rest)
             parts.enter_context(self._intake)
             parts.callback(self._gateway.drain)
             self._gateway.open()
             self._parts = parts.pop_all()
-        for state in self._book.states():
-            self._tell_state(state)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -248,6 +251,7 @@ class Service:
             new_backend=lambda engine: choice.opened(engine, settings.backend, settings.threads),
             openings=Openings(settings.database.with_name(f"{settings.database.name}.opening")),
             opened=self._take_opened,
+            timeout_s=settings.opening_timeout,
         )
 
     def _new_shelf(self) -> EngineShelf:
@@ -293,9 +297,10 @@ class Service:
             reject=self._outcomes.reject,
             repeat=self._outcomes.repeat,
             report=self._push_policy,
+            tell_owed=self._states.tell_owed,
             obey=self._obey,
             restored=partial(
-                restored_policies, settings.database, self._book, self._orders, self._tell_of
+                restored_policies, settings.database, self._book, self._orders, self._states.tell
             ),
             suspect=self._store.suspect,
         )
@@ -338,6 +343,8 @@ class Service:
     def _tick(self) -> None:
         self._bookkeeper.tick()
         self._outcomes.log_muted()
+        if self._states.are_owed():
+            self._intake.put(StatesDue())
         self._opener.sweep()
         self._metering.tick()
         plans, queues = self._executor.plans, self._scheduler.room.queue_lengths()
@@ -382,12 +389,5 @@ class Service:
 
     def _push_policy(self, push: PolicyPush) -> None:
         state = self._book.push(push.tenant, push.document, retained=push.retained)
-        self._tell_of(push.tenant, state, push.delivery)
+        self._states.tell(push.tenant, state, push.delivery)
         self._gateway.logged(push.delivery)
-
-    def _tell_state(self, state: PolicyState) -> None:
-        self._tell_of(state.tenant, state)
-
-    def _tell_of(self, tenant: str, state: PolicyState | None, delivery: int = 0) -> None:
-        payload = b"" if state is None else POLICY_STATE.dump_json(state)
-        self._gateway.publish_policy_state(tenant, payload, delivery=delivery)

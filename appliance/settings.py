@@ -150,6 +150,8 @@ class Settings(BaseSettings):
     """Threads of one ONNX Runtime stage; by default all cores but one."""
     stage_timeout: Annotated[float, quantity(Dimension.TIME), Field(ge=0.1)] = 60.0
     """How long one stage may run before the appliance ends, to be started again."""
+    opening_timeout: Annotated[float, quantity(Dimension.TIME), Field(ge=0.1)] = 1800.0
+    """How long the opening of an engine may take before it ends as well."""
     max_frame: Annotated[float, quantity(Dimension.SIZE), Field(ge=1024)] = 10e6
     """The largest frame that is accepted."""
     frame_memory: Annotated[float, quantity(Dimension.SIZE), Field(ge=1e6)] = 256e6

@@ -203,6 +203,8 @@ class ApplianceTelemetry:
     """What became of the database's file that was last found damaged, since the start."""
     tenants: Mapping[str, int]
     """How many requests of each tenant were dealt with."""
+    id_conflict: str | None = None
+    """That another client goes by this appliance's id, and what to do."""
 
 
 TENANT_TELEMETRY: TypeAdapter[TenantTelemetry] = TypeAdapter(TenantTelemetry)

@@ -62,6 +62,7 @@ class Teller:
             strangers=strangers,
             log_failure=sources.store.failed,
             database_mishap=sources.store.mishap,
+            id_conflict=sources.gateway.id_conflict,
             tenants={tenant: window.replies() for tenant, window in told.items()},
         )
         topic = self._topics.appliance_telemetry(sources.appliance)

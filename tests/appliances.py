@@ -105,6 +105,7 @@ class ApplianceProcess:
         names = (
             "appliance_id", "mqtt_host", "mqtt_port", "topic_prefix", "threads", "meter",
             "tegrastats", "frame_memory", "max_frame", "rejection_rate", "stage_timeout",
+            "opening_timeout",
         )  # fmt: skip
         paths = ("engines", "conditions", "database")
         environment = {

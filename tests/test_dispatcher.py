@@ -17,10 +17,10 @@ from tests.simulated import SimulatedBackend, SimulatedClock
 class Bench:
     """A dispatcher with one engine on a simulated backend."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, enqueues: bool = False) -> None:
         self.clock = SimulatedClock()
         self.engine = an_engine()
-        self.backend = SimulatedBackend(self.clock, stage_times_s=(0.010,) * 4)
+        self.backend = SimulatedBackend(self.clock, stage_times_s=(0.010,) * 4, enqueues=enqueues)
         self.finished: list[Task] = []
         self.rejected: list[Code] = []
         self.failures: list[tuple[Engine, EngineError]] = []
@@ -35,8 +35,8 @@ class Bench:
             failed=lambda engine, error: self.failures.append((engine, error)),
         )
 
-    def submit(self, *, sample: bool = False) -> Task:
-        plan: Plan = a_plan("exit_when: exit >= 0", engine=self.engine)
+    def submit(self, *, sample: bool = False, policy: str = "exit_when: exit >= 0") -> Task:
+        plan: Plan = a_plan(policy, engine=self.engine)
         frame = np.zeros((1, *self.engine.input.shape), np.float32)
         request = a_request(received_s=self.clock())
         task = Task(request=request, plan=plan, features=frame)
@@ -130,3 +130,14 @@ def test_an_engine_that_is_taken_out_is_asked_no_more() -> None:
     bench.dispatcher.remove(bench.engine)
 
     assert bench.dispatcher.decide() == []
+
+
+def test_a_run_of_several_stages_that_hangs_is_named_by_all_of_them() -> None:
+    bench = Bench(enqueues=True)
+    bench.submit(policy="exit_when: exit >= 2")
+    bench.dispatcher.decide()
+
+    sentence = bench.dispatcher.give_up_running(60.0)
+
+    assert sentence == "a run of the stages 0 to 2 of resnet50 has not ended for 1 min"
+    assert bench.rejected == [Code.ENGINE_FAILED]

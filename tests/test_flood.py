@@ -26,6 +26,7 @@ from appliance.reader import Reader
 from appliance.service import Service
 from appliance.session import Session
 from appliance.settings import Settings
+from appliance.state_quota import BURST, RATE_PER_S
 from appliance.topics import RESERVED, Topics
 from tests.appliances import (
     WAIT_S,
@@ -216,6 +217,26 @@ def test_a_broker_that_stands_still_for_a_while_costs_no_answer(
         wait_until(lambda: service.open_deliveries() == 0)
 
     assert {type(answer) for answer in answers} == {Result}
+
+
+def test_of_a_flood_of_pushes_the_last_is_answered_and_the_states_are_few(
+    broker: Mosquitto, tmp_path: Path
+) -> None:
+    settings, pushes = gate_settings(broker, tmp_path), 400
+    with appliance_of(settings) as (service, client):
+        states = Watch(client, client.topics.policy_state("gate", settings.appliance_id))
+        states.next()
+        started_s = time.monotonic()
+        for number in range(pushes):
+            client.publish(client.topics.policy_set("gate"), f"no policy {number}".encode())
+        client.publish(client.topics.policy_set("gate"), b"version: 2\nengine: nowhere\n")
+        told = 1
+        while b"nowhere" not in states.next()[1]:
+            told += 1
+        took_s = time.monotonic() - started_s
+        wait_until(lambda: service.open_deliveries() == 0)
+
+    assert told <= BURST + RATE_PER_S * (took_s + 0.5)
 
 
 @contextmanager

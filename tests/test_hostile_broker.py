@@ -185,3 +185,17 @@ def test_a_message_that_nobody_foresaw_is_acknowledged_and_the_next_one_served(
 
         assert desk.is_served(broker)
         wait_until(lambda: desk.gateway.open_deliveries() == 0)
+
+
+def test_who_is_thrown_out_by_another_of_its_id_says_what_to_do_also_once_it_is_back(
+    broker: Mosquitto,
+) -> None:
+    taken_over = after_connack(packet(raw_mqtt.DISCONNECT, b"\x8e\x00"))
+
+    with desk_behind(taken_over, broker) as desk:
+        served = desk.is_served(broker)
+        trouble = desk.gateway.trouble
+
+    assert served
+    assert trouble is not None
+    assert "give each a DELEN_APPLIANCE_ID of its own" in trouble

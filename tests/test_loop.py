@@ -14,7 +14,7 @@ from appliance.dispatcher import Dispatcher
 from appliance.engine import Engine
 from appliance.errors import Code, EngineError
 from appliance.executor import Executor
-from appliance.loop import ExecutorLoop
+from appliance.loop import LOOK_EVERY_S, ExecutorLoop
 from appliance.task import Task
 from tests.simulated import BlockedBackend, SimulatedBackend, SimulatedClock
 from tests.test_executor import a_plan, a_task, an_engine
@@ -207,7 +207,7 @@ def test_a_stage_that_hangs_is_told_of_and_its_tasks_are_turned_away() -> None:
         loop.submit(a_task(clock, a_plan(engine, "")))
         while not backend.is_blocked():
             time.sleep(0.001)
-        clock.advance(60.0)
+        clock.advance(0.06)
         sentence = told.get(timeout=10)
         code, detail = rejected.get(timeout=10)
         backend.release()
@@ -216,3 +216,62 @@ def test_a_stage_that_hangs_is_told_of_and_its_tasks_are_turned_away() -> None:
     assert code is Code.ENGINE_FAILED
     assert detail.startswith(sentence)
     assert told.empty()
+
+
+def test_what_takes_longer_than_its_limit_is_told_of_in_whichever_thread_it_is() -> None:
+    clock, told = SimulatedClock(), SimpleQueue[str]()
+    loop = a_watching_loop(clock, told)
+
+    with loop, loop.limited("the opening of net", 0.5):
+        clock.advance(0.5)
+        sentence = told.get(timeout=10)
+
+    assert sentence == "the opening of net has not ended for 500 ms"
+
+
+def test_what_ended_in_time_is_not_told_of() -> None:
+    clock, told = SimulatedClock(), SimpleQueue[str]()
+    loop = a_watching_loop(clock, told)
+
+    with loop:
+        with loop.limited("the opening of net", 0.5):
+            pass
+        with loop.limited("the opening of another", 0.4):
+            clock.advance(0.5)
+            sentence = told.get(timeout=10)
+
+    assert sentence.startswith("the opening of another")
+    assert told.empty()
+
+
+def test_while_the_whole_process_stood_still_nothing_hung() -> None:
+    leap_s, told = [0.0], SimpleQueue[str]()
+    loop = a_watching_loop(lambda: time.monotonic() + leap_s[0], told)
+
+    with loop, loop.limited("what stood still", LOOK_EVERY_S + 0.7):
+        # As after SIGSTOP: an hour has passed since anybody looked.
+        leap_s[0] = 3600.0
+        started_s = time.monotonic()
+        told.get(timeout=10)
+        waited_s = time.monotonic() - started_s
+
+    assert waited_s > 0.2
+
+
+def a_watching_loop(clock: Callable[[], float], told: SimpleQueue[str]) -> ExecutorLoop:
+    executor = Executor(clock)
+    dispatcher = Dispatcher(
+        executor=executor,
+        clock=clock,
+        finished=lambda _task: None,
+        rejected=lambda _task, _code, _detail: None,
+        unaffordable=lambda _task, _balance: None,
+        failed=lambda _engine, _error: None,
+    )
+    return ExecutorLoop(
+        dispatcher=dispatcher,
+        tenancy=executor.tenancy,
+        clock=clock,
+        tick=lambda: None,
+        hung=told.put,
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -101,3 +102,17 @@ def test_an_engine_that_hangs_as_it_is_opened_is_given_up_and_others_are_served(
 
     assert codes == [HUNG_EXIT_CODE] * MOST_DEATHS
     assert b"ended 3 times while the engine endless was opened" in state
+
+
+def test_a_runtime_that_hangs_as_it_reads_an_engine_ends_the_appliance(
+    broker: Mosquitto, tmp_path: Path
+) -> None:
+    faulty_engine.endless_to_open(tmp_path / "engines" / "endless")
+    settings = settings_for(broker, tmp_path, opening_timeout=0.5)
+    with client_of(settings) as client, ApplianceProcess(settings) as appliance:
+        appliance.start()
+        client.publish(client.topics.policy_set("gate"), b"version: 1\nengine: endless\n")
+        exit_code = appliance.wait()
+
+    assert exit_code == HUNG_EXIT_CODE
+    assert json.loads((tmp_path / "delen.db.opening").read_bytes())["endless"][1] == 1

@@ -78,6 +78,7 @@ class Bench:
             new_backend=self._watched,
             openings=Openings(None),
             opened=self.opened.put,
+            timeout_s=WAIT_S,
         )
         self.shelf = EngineShelf(
             plans=None,

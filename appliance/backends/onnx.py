@@ -15,6 +15,7 @@ from typing_extensions import Self
 from appliance.backends.protocol import FEATURES, INPUT, OUTPUT, run_one_by_one
 from appliance.engine import Engine
 from appliance.errors import EngineError
+from appliance.external_weights import refuse_strays
 
 # What runs here is its tenants' business alone.
 ort.disable_telemetry_events()
@@ -110,6 +111,7 @@ class OnnxBackend:
                 f"stage {number} of {self._engine.name} has no ONNX file: name one in"
                 f" {self._engine.folder / 'engine.yaml'}, or make one with `delen split`"
             )
+        refuse_strays(path, self._engine.folder)
         session = _session(path, self._threads, self._provider)
         inputs = {tensor.name: tensor for tensor in session.get_inputs()}
         outputs = [tensor.name for tensor in session.get_outputs()]

@@ -30,6 +30,7 @@ def appliance_remarks(view: ApplianceView, now_s: float) -> list[str]:
         ("The log", told.log_failure),
         ("The database", told.database_mishap),
         ("The last command", told.command_failure),
+        ("Its id", told.id_conflict),
     ]
     remarks += [f"{what}: {short(why)}" for what, why in said if why]
     if told.unlogged:

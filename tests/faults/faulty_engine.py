@@ -116,3 +116,25 @@ def _body() -> onnx.GraphProto:
         ],
         [scalar("goes_on_out", TensorProto.BOOL, []), scalar("mean_out", TensorProto.FLOAT, [])],
     )
+
+
+def endless_to_open(folder: Path, *, rounds: int = 60, size: int = 3000) -> None:
+    """Writes an engine whose opening takes minutes: ONNX Runtime works its constants out first."""
+    faulty_engine(folder)
+    model = _model(endless=False)
+    column = numpy_helper.from_array(np.full((size, 1), 1e-4, np.float32), "folded0")
+    row = numpy_helper.from_array(np.ones((1, size), np.float32), "row_of_ones")
+    model.graph.initializer.extend([column, row])
+    products = [helper.make_node("MatMul", ["folded0", "row_of_ones"], ["folded1"])]
+    products += [
+        helper.make_node("MatMul", [f"folded{number}", "folded1"], [f"folded{number + 1}"])
+        for number in range(1, rounds)
+    ]
+    products += [
+        helper.make_node("ReduceMean", [f"folded{rounds}"], ["folded"], keepdims=0),
+        helper.make_node("Mul", ["folded", "zero"], ["folded_away"]),
+        helper.make_node("Add", ["unshifted", "folded_away"], ["output"]),
+    ]
+    model.graph.node[-1].output[0] = "unshifted"
+    model.graph.node.extend(products)
+    onnx.save(model, folder / "stage0.onnx")

@@ -20,7 +20,10 @@ from tests.fuzz.campaign import Outcome, mutated, run_apart
 from tests.fuzz.guided import FOUND
 from tests.fuzz.targets import TARGETS
 
-_COUNTS = {"frames": 2000, "policies": 500, "topics": 2000, "tegrastats": 2000, "manifests": 200}
+_COUNTS = {
+    "frames": 2000, "policies": 500, "topics": 2000, "tegrastats": 2000, "manifests": 200,
+    "onnx_files": 2000,
+}  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
