@@ -16,7 +16,6 @@ from appliance.picture import Picture
 
 REFRESH_S = 0.5
 ROWS_A_PAGE = 50
-ROWS_A_PAGE = 50
 _STYLE = (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
 
 LINK_SLOT = (
