@@ -21,7 +21,7 @@ target "jetpack6" {
   tags      = ["delen:${VERSION}-jetpack6", "delen:jetpack6"]
   args = {
     BASE_IMAGE = "nvcr.io/nvidia/l4t-jetpack:r36.4.0"
-    EXTRAS     = "jetson,dashboard"
+    EXTRAS     = "jetson,dashboard,top"
   }
 }
 
@@ -32,7 +32,7 @@ target "jetpack7" {
   tags      = ["delen:${VERSION}-jetpack7", "delen:jetpack7"]
   args = {
     BASE_IMAGE = "nvcr.io/nvidia/tensorrt:25.08-py3"
-    EXTRAS     = "jetson,dashboard"
+    EXTRAS     = "jetson,dashboard,top"
   }
 }
 
@@ -40,7 +40,7 @@ target "cpu" {
   inherits = ["appliance"]
   args = {
     BASE_IMAGE = "debian:bookworm-slim"
-    EXTRAS     = "dashboard"
+    EXTRAS     = "dashboard,top"
   }
 }
 

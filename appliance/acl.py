@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from appliance.roster import HOME_ASSISTANT, Roster, Sensor, Viewer
+from appliance.roster import DASHBOARD, HOME_ASSISTANT, Roster, Sensor, Viewer
 from appliance.topics import Topics
 
 APPLIANCE, FLEET, VIEWER = "appliance", "fleet", "viewer"
@@ -38,6 +38,8 @@ def users(roster: Roster, topics: Topics) -> list[User]:
     found += [_appliance(topics, f"{APPLIANCE}/{id_}", id_, discovery) for id_ in roster.appliances]
     if discovery is not None:
         found.append(_home_assistant(topics, discovery))
+    if roster.dashboard:
+        found.append(_dashboard(topics))
     found += [_fleet_manager(topics, f"{FLEET}/{name}") for name in roster.fleet_managers]
     found += [_viewer(topics, f"{VIEWER}/{name}", who) for name, who in roster.viewers.items()]
     for name in roster.tenants:
@@ -88,6 +90,15 @@ def _home_assistant(topics: Topics, discovery: str) -> User:
         role="home automation",
         reads=(discovery + BELOW, *_everybodys_state(topics)),
         writes=(f"{discovery}/status",),
+    )
+
+
+def _dashboard(topics: Topics) -> User:
+    return User(
+        name=DASHBOARD,
+        role="dashboard",
+        reads=(topics.result(ANY) + BELOW, *_everybodys_state(topics)),
+        writes=(topics.every_policy_set(),),
     )
 
 

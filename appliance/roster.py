@@ -29,6 +29,9 @@ MAX_CHARACTERS = 4_194_304
 HOME_ASSISTANT = "home-assistant"
 """The user that Home Assistant connects as, where the roster has it."""
 
+DASHBOARD = "dashboard"
+"""The user that the dashboard connects as, where the roster has it."""
+
 _HEADER = "# Who may connect to the broker, and as what. After a change: delen tenant apply\n"
 
 
@@ -125,6 +128,9 @@ class Roster(_Section):
     home_assistant: _Level | None = None
     """The prefix of its discovery topics: with it appliances may announce themselves there, and it
     may connect as the user `home-assistant`."""
+    dashboard: bool = False
+    """Whether there is a user `dashboard`, which reads states, telemetry and results of all tenants
+    and pushes their policies, and sends no commands."""
 
     def with_tenant(self, name: str, tenant: Tenant) -> Roster:
         """The same with another tenant, or with a tenant as it is now. Raises BrokerError."""
@@ -148,8 +154,10 @@ class Roster(_Section):
 
     @model_validator(mode="after")
     def _names_fit(self) -> Self:
-        if self.home_assistant is not None and HOME_ASSISTANT in self.tenants:
-            raise sentence_error(f"{HOME_ASSISTANT} is a user already: no tenant can be called so")
+        more = {HOME_ASSISTANT: self.home_assistant is not None, DASHBOARD: self.dashboard}
+        for name, is_there in more.items():
+            if is_there and name in self.tenants:
+                raise sentence_error(f"{name} is a user already: no tenant can be called so")
         for name, viewer in self.viewers.items():
             unknown = sorted(set(viewer.results) - set(self.tenants))
             if unknown:

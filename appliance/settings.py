@@ -75,7 +75,7 @@ def _optional(dimension: Dimension) -> BeforeValidator:
             raise sentence_error(f"{text} is not above zero; leave it out for no limit")
         return limit
 
-    written = written_as(dimension.name.title()) | None
+    written = written_as(f"Positive{dimension.name.title()}") | None
     return BeforeValidator(read, json_schema_input_type=written)
 
 

@@ -12,6 +12,7 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
+from pydantic import ValidationError
 
 from appliance import manifest
 from appliance.conditions import DIMENSIONS, SYMBOLS, Op, Scope
@@ -323,6 +324,16 @@ def test_what_the_parser_accepts_the_schema_does_not_refuse(policy: dict[str, ob
         {"bounds": {"response_time": 0}},
         {"bounds": {"accuracy": 1.5}},
         {"bounds": []},
+        {"bounds": {"response_time": "-1s"}},
+        {"bounds": {"response_time": "0.0 ms"}},
+        {"bounds": {"energy": "-.5mJ"}},
+        {"bounds": {"accuracy": "101%"}},
+        {"bounds": {"accuracy": "1.5"}},
+        {"limits": {"rate": "0/s"}},
+        {"limits": {"bytes": "-5MB/s"}},
+        {"budget": {"energy": "5J", "per": "-1h"}},
+        {"adapt": [{"use": "saver", "when": "queue_length > 3.5"}], "modes": {"saver": {}}},
+        {"exit_when": "confidence >= 130%"},
         {"exit_when": "confidence => 0.9"},
         {"exit_when": "certainty >= 0.9"},
         {"exit_when": "queue_length > 3"},
@@ -355,6 +366,56 @@ def test_both_refuse_what_is_wrong_by_its_shape(wrong: dict[str, object]) -> Non
         parse_policy(json.dumps(policy))
 
     assert problems("policy", policy)
+
+
+QUANTITIES = {
+    "response_time": ("bounds", Dimension.TIME),
+    "energy": ("bounds", Dimension.ENERGY),
+    "accuracy": ("bounds", Dimension.RATIO),
+    "rate": ("limits", Dimension.RATE),
+    "bytes": ("limits", Dimension.BYTE_RATE),
+}
+every_unit = sorted({unit for dimension in Dimension for unit in units(dimension)})
+spelt = st.builds(
+    "".join,
+    st.tuples(
+        blank,
+        st.sampled_from(["", "+", "-", "--", "~"]),
+        st.from_regex(r"[0-9]{0,3}\.?[0-9]{0,3}", fullmatch=True)
+        | st.sampled_from(["0", "1.0", "100", "100.5", ".", "0x1", "1,5", "nan", "inf", "٣"]),
+        blank,
+        st.sampled_from(["", *every_unit, "S", "miles", "%%"]),
+        blank,
+    ),
+)
+
+
+@pytest.mark.parametrize("field", QUANTITIES)
+@given(data=st.data())
+def test_a_quantity_is_refused_by_both_or_by_neither(field: str, data: st.DataObject) -> None:
+    section, dimension = QUANTITIES[field]
+    text = data.draw(spelt | amounts(dimension).filter(lambda value: isinstance(value, str)))
+    policy = {**GATE, section: {field: text}}
+
+    try:
+        parse_policy(json.dumps(policy))
+        is_refused = False
+    except InvalidDocument:
+        is_refused = True
+
+    assert bool(problems("policy", policy)) == is_refused, text
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("device_budget", "-2kJ per 1h"), ("device_budget", "2kJ per 0s"), ("engine_memory", "-1GB"),
+     ("session_expiry", "-1h"), ("log_max_size", "0MB"), ("rejection_rate", "-1/s")],
+)  # fmt: skip
+def test_settings_below_zero_are_refused_by_both(field: str, value: str) -> None:
+    with pytest.raises(ValidationError):
+        Settings(**{field: value})  # type: ignore[arg-type]
+
+    assert problems("settings", {field: value})
 
 
 @pytest.mark.parametrize("left_out", GATE)

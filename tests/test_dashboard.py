@@ -143,6 +143,18 @@ def test_a_chart_draws_each_line_and_leaves_out_what_is_not_known() -> None:
     assert options["tooltip"]["renderMode"] == "richText"
 
 
+def test_a_bound_that_is_not_set_is_no_line_and_the_others_keep_their_colours() -> None:
+    lines = [Line(column=name, name=name) for name in ("p50", "bound", "p99")]
+    history, bounded = History(), History()
+    history.append(1.0, {"p50": 5.0, "p99": 10.0})
+    bounded.append(1.0, {"p50": 5.0, "p99": 10.0, "bound": 40.0})
+
+    without, with_bound = (charts.chart(one, lines, now_s=3.0) for one in (history, bounded))
+
+    assert [one["name"] for one in without["series"]] == ["p50", "p99"]
+    assert without["series"][1]["itemStyle"] == with_bound["series"][2]["itemStyle"]
+
+
 def test_marks_that_lie_close_together_have_one_name() -> None:
     marks = [Mark(at_s=at_s, kind=MarkKind.MODE, text=str(at_s)) for at_s in (10.0, 10.1, 25.0)]
 

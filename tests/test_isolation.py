@@ -41,6 +41,7 @@ fleet_managers: [night]
 appliances: [box]
 viewers: {wall: , desk: {results: [door]}}
 home_assistant: homeassistant
+dashboard: true
 """
 END = "the end"
 BOX = "box"
@@ -149,6 +150,7 @@ HEARD = {
     "fleet/night": STATES,
     "viewer/wall": STATES,
     "home-assistant": STATES,
+    "dashboard": [*OF_DOOR[:2], *OF_GATE[:2], *STATES],
     "viewer/desk": ["door/result", "door/result/north", *STATES],
     "appliance": TOLD,
     "appliance/box": TOLD,
@@ -220,6 +222,7 @@ def test_no_filter_reads_anothers_results(guarded: Mosquitto, topic_filter: str)
         ("gate/ops", "gate/policy/set"),
         ("fleet/night", "door/policy/set"),
         ("fleet", "appliances/box/command"),
+        ("dashboard", "gate/policy/set"),
         ("appliance/box", "appliances/box/status"),
         ("appliance/box", "gate/result/any"),
         ("a  b", "a  b/request"),
@@ -248,6 +251,7 @@ def test_what_a_role_is_for_is_taken(guarded: Mosquitto, user: str, topic: str) 
         ("viewer/desk", "door/policy/set"),
         # A result, a state, telemetry or a status by anybody but the appliance.
         *[(user, "gate/result") for user in ("gate", "gate/north", "gate/ops", "fleet")],
+        ("dashboard", "gate/result"),
         ("gate", "gate/policy/state/box"),
         ("gate", "gate/telemetry/box"),
         *[(user, "appliances/box/status") for user in ("gate", "gate/ops", "fleet", "viewer/wall")],
@@ -260,6 +264,8 @@ def test_what_a_role_is_for_is_taken(guarded: Mosquitto, user: str, topic: str) 
         # A command, and what is below a name that a user has and no tenant can.
         ("gate", "appliances/box/command"),
         ("gate/ops", "appliances/box/command"),
+        ("dashboard", "appliances/box/command"),
+        ("dashboard", "gate/request"),
         ("gate/north", "gate/north/request"),
         *[("gate", f"{name}/request") for name in RESERVED_NAMES],
         # A name that looks like its own.

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
@@ -201,6 +202,7 @@ def test_who_is_not_in_the_tenants_file_is_out_when_it_is_applied(path: Path) ->
         ("tenants: {a: {applications: [b, b]}}", "twice"),
         ("tenants: {a: {sensor: {}}}", "no field `sensor`"),
         ("viewers: {wall: {results: [gate]}}", "no tenant"),
+        ("{dashboard: true, tenants: {dashboard: }}", "a user already"),
         ("{home_assistant: ha, tenants: {home-assistant: }}", "a user already"),
         ("tenants: {a: , a: }", "twice"),
         ("- a", "dictionary"),
@@ -288,9 +290,12 @@ def make_secrets(folder: Path) -> None:
     run("make-secrets", folder, "gate", "door")
 
 
-def run(script: str, *arguments: str | Path) -> None:
+def run(script: str, *arguments: str | Path) -> str:
+    """What a script says, on standard error."""
     environment = {**os.environ, "BROKER_USER": OWNER, "APPLIANCE_USER": OWNER}
-    subprocess.run([DEPLOY / script, *arguments], check=True, capture_output=True, env=environment)
+    command = [DEPLOY / script, *arguments]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+    return done.stderr
 
 
 def free_ports(count: int) -> list[int]:
@@ -566,15 +571,46 @@ def test_made_again_the_secrets_stay_as_they_are(secrets: Path) -> None:
 def test_an_installation_from_before_the_generated_acl_gets_one_for_its_tenants(
     secrets: Path,
 ) -> None:
-    written = secrets / "broker" / "acl"
-    before = written.read_text()
+    passwords, written = secrets / "broker" / "passwords", secrets / "broker" / "acl"
     written.unlink()
     (secrets / "broker" / "tenants.yaml").unlink()
+    hashes = passwords.read_text().splitlines(keepends=True)
+    passwords.write_text("".join(one for one in hashes if not one.startswith("dashboard:")))
 
     make_secrets(secrets)
 
-    assert written.read_text() == before
-    assert tenants(secrets / "broker" / "passwords") == ["door", "gate"]
+    assert written.read_text() == acl(
+        users(roster_of({"tenants": {"gate": {}, "door": {}}}), TOPICS)
+    )
+    assert tenants(passwords) == ["door", "gate"]
+
+
+def test_the_dashboard_of_an_installation_from_before_it_had_a_user_is_told_how_to_get_one(
+    secrets: Path,
+) -> None:
+    (secrets / "dashboard" / "broker.password").unlink()
+
+    said = run("make-secrets", secrets, "gate", "door")
+
+    assert "dashboard: true" in said
+    assert "broker.password" in said
+
+
+def test_compose_has_the_dashboard_connect_as_the_user_that_make_secrets_made(
+    deployed: Deployed,
+) -> None:
+    service = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]["dashboard"]
+    user = service["environment"]["DELEN_MQTT_USERNAME"]
+    file = Path(service["environment"]["DELEN_MQTT_PASSWORD_FILE"])
+    password = (deployed.secrets / "dashboard" / file.name).read_text().strip()
+    own = (deployed.secrets / "appliance" / "password").read_text().strip()
+
+    with deployed.client(user, password) as page, deployed.client("appliance", own) as appliance:
+        watch = Watch(page, "delen/v1/gate/result/#")
+        appliance.publish("delen/v1/gate/result", b"seven")
+        page.publish("delen/v1/gate/policy/set", b"")
+
+        assert watch.next()
 
 
 def test_secrets_are_for_their_owners_alone(secrets: Path) -> None:

@@ -281,6 +281,24 @@ def test_no_view_is_too_large_for_its_terminal(width: int, height: int) -> None:
     played(two_appliances(), script, size=(width, height))
 
 
+def test_at_fifty_columns_figures_remarks_and_keys_are_whole() -> None:
+    picture = two_appliances()
+    name = "the camera at the northern gate"
+    picture.fleet.take(tenant_telemetry(name, "box-1", p99_ms=44.0), NOW_S)
+    picture.fleet.take(result("gate", "box-1", label="a cat"), NOW_S)
+
+    async def script(pilot: Pilot[None]) -> None:
+        await shows(pilot, "the camer… box-1 10 /s !44 ms 100 %", "? Help", "q Quit")
+        await press(pilot, "2", "VDD_IN 6.25 W", "tj 61.5 °C", "3 W idle; by tegrastats, VDD_IN")
+        await press(pilot, "3", "gate on box-1 Policy version 7")
+        await shows(pilot, "110 % of its bound of 40 ms", "312 J for 23 min more", "█ 0: 75%")
+        await shows(pilot, "a cat 1 6.1 ms condition")
+        await press(pilot, "4", "meter box-1 429 3")
+        await press(pilot, "question_mark", "to the next table", "machine's clock.")
+
+    played(picture, script, size=(50, 30))
+
+
 HOSTILE = "[red]x[bold]"
 
 

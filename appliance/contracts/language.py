@@ -1,13 +1,14 @@
 """Quantities and conditions as JSON Schema: what their parsers read, said as patterns.
 
-A schema is never narrower than its parser. What a pattern cannot say (that 130% is no fraction,
-that two constraints exclude each other) is left to the parser.
+A schema is never narrower than its parser. What a pattern cannot say (that 5000 s are beyond an
+upper limit, that two constraints exclude each other) is left to the parser.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
+from enum import Enum
 from itertools import groupby
 from typing import Any
 
@@ -18,7 +19,32 @@ from appliance.topics import MAX_LEVEL_BYTES, RESERVED_NAMES
 
 Schema = dict[str, Any]
 
-NUMBER = r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
+_DIGITS = r"(?:[0-9]+\.?[0-9]*|\.[0-9]+)"
+_ZERO = r"(?:0+\.?0*|\.0+)"
+_NOT_ZERO = r"(?:0*[1-9][0-9]*\.?[0-9]*|0*\.0*[1-9][0-9]*)"
+_EXPONENT = r"(?:[eE][-+]?[0-9]+)"
+
+
+class Sign(Enum):
+    """How low a number may be; the value is what its definition's name begins with."""
+
+    ANY = ""
+    NOT_NEGATIVE = "NotNegative"
+    POSITIVE = "Positive"
+
+
+_NUMBERS = {
+    Sign.ANY: rf"[-+]?{_DIGITS}{_EXPONENT}?",
+    Sign.NOT_NEGATIVE: rf"(?:\+?{_DIGITS}|-{_ZERO}){_EXPONENT}?",
+    Sign.POSITIVE: rf"\+?{_NOT_ZERO}{_EXPONENT}?",
+}
+_WHOLE = rf"[-+]?(?:[0-9]+(?:\.0*)?|\.0+|{_DIGITS}{_EXPONENT})"
+_SCIENTIFIC = rf"{_DIGITS}{_EXPONENT}"
+_FRACTION = (
+    rf"(?:\+?(?:{_ZERO}|0*\.[0-9]+|0*1\.?0*|{_SCIENTIFIC})|-{_ZERO}{_EXPONENT}?"
+    rf"|(?:\+?(?:0*[0-9]{{1,2}}(?:\.[0-9]*)?|\.[0-9]+|0*100\.?0*|{_SCIENTIFIC})|-{_ZERO}{_EXPONENT}?)\s*%)"
+)
+"""From 0 to 1, or from 0% to 100%; what has an exponent is left to the parser."""
 
 SAID = "patternErrorMessage"
 """What VS Code and the YAML language server say in the place of a pattern that is not matched."""
@@ -29,7 +55,11 @@ STEERABLE_SYMBOLS = ("<", "<=", ">", ">=")
 
 def definitions(ref: Callable[[str], str]) -> dict[str, Schema]:
     """What fields name as `written_as`, by name; `ref` makes a reference of a name."""
-    found = {dimension.name.title(): _quantity(dimension) for dimension in Dimension}
+    found = {
+        quantity_name(dimension, sign): _quantity(dimension, sign)
+        for dimension in Dimension
+        for sign in Sign
+    }
     found["Level"] = _level()
     found["Tenant"] = _tenant()
     found["DeviceBudget"] = _device_budget()
@@ -47,10 +77,24 @@ def definitions(ref: Callable[[str], str]) -> dict[str, Schema]:
     return found
 
 
-def _quantity(dimension: Dimension) -> Schema:
+def quantity_name(dimension: Dimension, sign: Sign = Sign.ANY) -> str:
+    """What the definition of a quantity is called."""
+    return f"{sign.value}{dimension.name.title()}"
+
+
+def sign_from(limits: Mapping[str, float]) -> Sign:
+    """How low a number may be, by what JSON Schema calls its limits."""
+    if limits.get("exclusiveMinimum", -1.0) >= 0.0 or limits.get("minimum", -1.0) > 0.0:
+        return Sign.POSITIVE
+    return Sign.NOT_NEGATIVE if "minimum" in limits and limits["minimum"] == 0.0 else Sign.ANY
+
+
+def _quantity(dimension: Dimension, sign: Sign = Sign.ANY) -> Schema:
     number: Schema = {"type": "integer" if dimension is Dimension.COUNT else "number"}
     if dimension is Dimension.RATIO:
         number |= {"minimum": 0, "maximum": 1}
+    elif sign is not Sign.ANY:
+        number |= {"exclusiveMinimum" if sign is Sign.POSITIVE else "minimum": 0}
     named = f"; units: {', '.join(units(dimension))}" if units(dimension) else ""
     return {
         "description": f"As `{example(dimension)}`; a bare number is {dimension.value}{named}.",
@@ -60,18 +104,21 @@ def _quantity(dimension: Dimension) -> Schema:
             {
                 "type": "string",
                 "maxLength": MAX_CHARACTERS,
-                "pattern": rf"^\s*{_amount(dimension)}\s*$",
+                "pattern": rf"^\s*{_amount(dimension, sign)}\s*$",
                 SAID: f"write a number with a unit, as {example(dimension)}{named}",
             },
         ],
     }
 
 
-def _amount(dimension: Dimension) -> str:
+def _amount(dimension: Dimension, sign: Sign = Sign.ANY) -> str:
     """The pattern of a number with or without a unit."""
+    if dimension is Dimension.RATIO:
+        return _FRACTION
+    number = _WHOLE if dimension is Dimension.COUNT else _NUMBERS[sign]
     # The longest first, so that `ms` is not read as `m` with something behind it.
     named = sorted(map(re.escape, units(dimension)), key=len, reverse=True)
-    return rf"{NUMBER}\s*(?:{'|'.join(named)})?" if named else NUMBER
+    return rf"{number}\s*(?:{'|'.join(named)})?" if named else number
 
 
 def _level() -> Schema:
@@ -95,7 +142,8 @@ def _tenant() -> Schema:
 
 
 def _device_budget() -> Schema:
-    energy, time = _amount(Dimension.ENERGY), _amount(Dimension.TIME)
+    energy = _amount(Dimension.ENERGY, Sign.POSITIVE)
+    time = _amount(Dimension.TIME, Sign.POSITIVE)
     return {
         "description": "Joules per period.",
         "examples": ["2kJ per 1h"],

@@ -13,7 +13,7 @@ from pydantic_core import core_schema
 
 from appliance.command import Command
 from appliance.contracts.docstrings import attribute_docstrings
-from appliance.contracts.language import Schema, definitions
+from appliance.contracts.language import Schema, definitions, sign_from
 from appliance.energy import EnergySource
 from appliance.errors import Code
 from appliance.fields import DEFINITION
@@ -147,8 +147,10 @@ def _resolve(node: Any, wanted: list[str], ref: Callable[[str], str]) -> None:
             del node["default"]
         name = node.pop(DEFINITION, None)
         if name is not None:
-            wanted.append(name)
             limits = {_KEYWORDS[key]: node.pop(key) for key in _KEYWORDS if key in node}
+            # A limit beside it holds for numbers, and says nothing of `-1s`.
+            name = sign_from(limits).value + name
+            wanted.append(name)
             # Beside a `$ref`, drafts before 2019-09 see nothing.
             node |= {"allOf": [{"$ref": ref(name)}], **limits} if limits else {"$ref": ref(name)}
         for value in list(node.values()):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from appliance.conditions import DIMENSIONS, SYMBOLS, ExitMetrics, Op, TenantMetrics
 from appliance.contracts.docstrings import attribute_docstrings
-from appliance.contracts.language import STEERABLE, Schema
+from appliance.contracts.language import STEERABLE, Schema, Sign, quantity_name
 from appliance.contracts.schemas import schema_of
 from appliance.errors import DelenError
 from appliance.quantities import Dimension, example, format_quantity, units
@@ -23,7 +23,9 @@ _WORDS: Mapping[str, str] = {
 }
 """What is written in a field whose schema has a name, where that is no dimension's."""
 
-_DIMENSIONS = {dimension.name.title(): dimension for dimension in Dimension}
+_DIMENSIONS = {
+    quantity_name(dimension, sign): dimension for dimension in Dimension for sign in Sign
+}
 
 _NAMES = "NAME"
 """Stands for what the author of a document calls a thing."""

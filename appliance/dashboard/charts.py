@@ -63,16 +63,18 @@ def chart(  # noqa: PLR0913 - what is drawn, and how, by name
     smallest_step: float = 0.0,
     marks_named: bool = False,
 ) -> Options:
-    """Lines over the time until now, which is told in UTC.
+    """Lines over the time until now, which is told in UTC; those without any figure are left out.
 
     `most` is where the axis ends, if that is known; `smallest_step` is that of its numbers.
     """
     since_s = _begin_s(history, now_s)
     times_ms = np.round(history.times_s() * 1e3).astype(np.int64)
-    series = [
+    drawn = [
         _series(times_ms, history.column(line.column) * line.scale, line, PALETTE[i % len(PALETTE)])
         for i, line in enumerate(lines)
     ]
+    # One stays, since marks are drawn upon it.
+    series = [one for one in drawn if _has_figures(one)] or drawn[:1]
     shown = [mark for mark in marks if mark.at_s >= since_s][-MAX_MARKS_SHOWN:]
     if series:
         apart_s = (now_s - since_s) * NAMES_APART if marks_named else None
@@ -192,4 +194,8 @@ def _mark_line(marks: Sequence[Mark], *, apart_s: float | None) -> Options:
 
 def without_data(options: Mapping[str, Any]) -> bool:
     """Whether a chart has nothing to show."""
-    return not any(value is not None for series in options["series"] for _, value in series["data"])
+    return not any(map(_has_figures, options["series"]))
+
+
+def _has_figures(series: Options) -> bool:
+    return any(value is not None for _, value in series["data"])

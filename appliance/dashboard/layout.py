@@ -195,7 +195,7 @@ def table(
         for field, title in columns.items()
     ]
     element = ui.table(columns=shown, rows=[], row_key="key", pagination=ROWS_A_PAGE)
-    element.classes("table").props("flat dense hide-pagination")
+    element.classes("table").props("flat dense hide-pagination color=primary")
     element.set_visibility(False)
     return element
 

@@ -47,14 +47,15 @@ class TopApp(App[None]):
         ),
         Binding("left", "step(-1)", show=False),
         Binding("right", "step(1)", show=False),
+        # Who has no room for all keys in the last line needs these first.
+        Binding("question_mark", "help", "Help", key_display="?"),
+        Binding("q", "quit", "Quit"),
         Binding("escape", "up", "Back", key_display="Esc"),
         Binding("n", "next(1)", "Next"),
         Binding("p", "next(-1)", "Previous"),
         Binding("slash", "filter", "Filter", key_display="/", priority=True),
         Binding("s", "sort", "Sort"),
         Binding("r", "reverse", "Reverse"),
-        Binding("question_mark", "help", "Help", key_display="?"),
-        Binding("q", "quit", "Quit"),
         Binding("ctrl+c", "quit", show=False, priority=True),
     ]
 

@@ -12,7 +12,7 @@ from appliance.fleet.remarks import appliance_remarks
 from appliance.fleet.words import NOTHING, duration, energy, number, percent, short
 from appliance.telemetry import ApplianceTelemetry
 from appliance.top.figures import Figures
-from appliance.top.gauges import Gauge, figures_cells, side_by_side
+from appliance.top.gauges import Gauge, column_cells, figures_cells, side_by_side
 from appliance.top.headings import name_text, table_heading
 from appliance.top.look import Look
 from appliance.top.rows import TENANT_COLUMNS, standing_text, tenant_row
@@ -65,7 +65,8 @@ def appliance_text(look: Look, width: int) -> Text:
     lines += [Text(f"! {remark}", "yellow") for remark in appliance_remarks(view, look.now_s)]
     if view.telemetry is not None:
         lines += _gauges(view, view.telemetry, width)
-        lines.append(side_by_side(_rails(view, width // 2 - 1), _heats(view, width // 2), width))
+        column = column_cells(width)
+        lines.append(side_by_side(_rails(view, column - 1), _heats(view, column), width))
         lines += _engines(view.telemetry)
     return Text("\n").join(lines)
 

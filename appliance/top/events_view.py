@@ -16,14 +16,14 @@ from appliance.messages import Rejection
 from appliance.top.figures import Figures
 from appliance.top.headings import table_heading
 from appliance.top.look import Look
-from appliance.top.rows import MOST_ROWS, Cell, Column, Place, Row
+from appliance.top.rows import MIDDLE_CELLS, MOST_ROWS, Cell, Column, Place, Row
 from appliance.top.table import FleetTable
 
 REJECTION_COLUMNS = (
     Column(title="tenant"),
     Column(title="appliance"),
     Column(title="code", is_figure=True),
-    Column(title="why"),
+    Column(title="why", from_cells=MIDDLE_CELLS),
     Column(title="requests", is_figure=True),
 )
 EVENT_COLUMNS = (

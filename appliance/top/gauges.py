@@ -17,6 +17,9 @@ _NOTE_CELLS = 34
 _MOST_DRAWN_CELLS = 120
 """As many of the latest figures are told of exactly; what is older is merged."""
 _LEAST_DRAWN_CELLS = 6
+_NARROW_CELLS = _NAME_CELLS + _VALUE_CELLS + _NOTE_CELLS + 4 + _LEAST_DRAWN_CELLS
+"""In less a remark stands below."""
+_INDENT = "  "
 _COLOURS = ("cyan", "yellow", "green", "magenta", "blue", "red")
 
 
@@ -37,7 +40,7 @@ class Gauge:
     is_alarm: bool = False
 
     def line(self, width: int, *, note_cells: int = _NOTE_CELLS) -> Text:
-        """The gauge in a line of a width."""
+        """The gauge in a line of a width, or in two where the remark has no room beside it."""
         cells = drawn_cells(width, note_cells=note_cells)
         drawn = Text(self._drawn(cells), "cyan")
         return _line(self, drawn, Text(self.note), width)
@@ -59,7 +62,8 @@ def figures_cells(terminal_cells: int) -> int:
 
 def drawn_cells(width: int, *, note_cells: int = _NOTE_CELLS) -> int:
     """How many cells there are to draw in, in a line of a width."""
-    left = width - _NAME_CELLS - _VALUE_CELLS - note_cells - 4
+    beside = 0 if width < _NARROW_CELLS else note_cells
+    left = width - _NAME_CELLS - _VALUE_CELLS - beside - 4
     return min(max(left, _LEAST_DRAWN_CELLS), _MOST_DRAWN_CELLS)
 
 
@@ -85,9 +89,16 @@ def exits_lines(counts: Mapping[int, int], width: int) -> list[Text]:
     return [_line(gauge, drawn, Text("answers in the last window"), width), legend]
 
 
+def column_cells(width: int) -> int:
+    """How wide each of two columns is in a width; all of it where they stand below each other."""
+    return width if width < _NARROW_CELLS else width // 2
+
+
 def side_by_side(left: Iterable[Text], right: Iterable[Text], width: int) -> Text:
-    """Two columns of lines, each half of a width."""
+    """Two columns of lines, each half of a width; below each other where that is too little."""
     half, lefts, rights = width // 2, list(left), list(right)
+    if width < _NARROW_CELLS:
+        return Text("\n").join([*lefts, *rights])
     lines = []
     for number in range(max(len(lefts), len(rights))):
         line = lefts[number].copy() if number < len(lefts) else Text()
@@ -104,6 +115,12 @@ def _line(gauge: Gauge, drawn: Text, note: Text, width: int) -> Text:
     line = Text(gauge.name, no_wrap=True)
     line.truncate(_NAME_CELLS, overflow="ellipsis", pad=True)
     line.append(f" {value.rjust(_VALUE_CELLS)}", style or "bold")
-    line.append(" ").append_text(drawn).append("  ").append_text(note)
+    line.append(" ").append_text(drawn)
+    below = Text()
+    if width < _NARROW_CELLS and note:
+        below.append("\n").append(_INDENT).append_text(note)
+        below.truncate(max(width, 1) + 1, overflow="ellipsis")
+    else:
+        line.append("  ").append_text(note)
     line.truncate(max(width, 1), overflow="ellipsis")
-    return line
+    return line.append_text(below)

@@ -15,7 +15,7 @@ from appliance.errors import BrokerError
 from appliance.fleet.appliances import Standing
 from appliance.picture import Picture
 from appliance.top.look import Look
-from appliance.top.rows import APPLIANCE_COLUMNS, FLEET_TENANT_COLUMNS, WIDE_CELLS, Column, Row
+from appliance.top.rows import APPLIANCE_COLUMNS, FLEET_TENANT_COLUMNS, Column, Row
 from appliance.top.snapshot import snapshot
 from appliance.top.summary import EMPTY, appliance_rows, summary_text, tenant_rows
 
@@ -47,9 +47,8 @@ def print_once(picture: Picture, console: Console) -> None:
     summary = look.fleet.summary(look.now_s)
     unread = look.fleet.faulty + look.fleet.left_out + look.left_out
     console.print(summary_text(summary, unread=unread))
-    is_wide = console.width >= WIDE_CELLS
-    console.print(_table(APPLIANCE_COLUMNS, appliance_rows(look, summary), is_wide=is_wide))
-    console.print(_table(FLEET_TENANT_COLUMNS, tenant_rows(look), is_wide=is_wide))
+    console.print(_table(APPLIANCE_COLUMNS, appliance_rows(look, summary), console.width))
+    console.print(_table(FLEET_TENANT_COLUMNS, tenant_rows(look), console.width))
 
 
 def print_json(picture: Picture) -> None:
@@ -75,12 +74,13 @@ def _have_all_told(picture: Picture) -> bool:
     return bool(online) and all(view.telemetry is not None for view in online)
 
 
-def _table(columns: Sequence[Column], rows: Sequence[Row], *, is_wide: bool) -> Table:
-    shown = [n for n, column in enumerate(columns) if is_wide or not column.only_wide]
+def _table(columns: Sequence[Column], rows: Sequence[Row], cells: int) -> Table:
+    shown = [n for n, column in enumerate(columns) if cells >= column.from_cells]
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False)
     for column in (columns[n] for n in shown):
         justify: JustifyMethod = "right" if column.is_figure else "left"
-        table.add_column(column.title, no_wrap=True, justify=justify, max_width=column.most_cells)
+        most = column.most_cells_in(cells)
+        table.add_column(column.title, no_wrap=True, justify=justify, max_width=most)
     for row in rows:
         # As Text, since what others named may look like markup.
         table.add_row(*(Text(row.cells[n].text, row.cells[n].style) for n in shown))

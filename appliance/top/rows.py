@@ -14,11 +14,11 @@ from appliance.top.glyphs import sparkline
 MOST_ROWS = 200
 """How many rows a table shows; a filter finds the others."""
 
-WIDE_CELLS = 100
-"""From this width on a terminal is wide."""
+WIDE_CELLS, MIDDLE_CELLS = 100, 72
+"""From this width on a terminal has room for all columns, and for most of them."""
 
 TREND_CELLS = 10
-_NAME_CELLS = 24
+_NAME_CELLS, _SHORT_NAME_CELLS = 24, 10
 _SIGNS = {
     Standing.ONLINE: ("●", "green"),
     Standing.SILENT: ("◐", "yellow"),
@@ -35,10 +35,16 @@ class Column:
     title: str
     is_figure: bool = False
     """Figures are aligned to the right."""
-    only_wide: bool = False
-    """Left out where the terminal is narrow."""
+    from_cells: int = 0
+    """Left out of narrower terminals."""
     most_cells: int = _NAME_CELLS
     """What is longer is cut."""
+
+    def most_cells_in(self, terminal_cells: int) -> int:
+        """How wide it may be in a terminal of a width."""
+        is_name = not self.is_figure and self.most_cells <= _NAME_CELLS
+        is_narrow = terminal_cells < MIDDLE_CELLS
+        return _SHORT_NAME_CELLS if is_name and is_narrow else self.most_cells
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,22 +85,22 @@ APPLIANCE_COLUMNS = (
     Column(title="state"),
     Column(title="power", is_figure=True),
     Column(title="requests", is_figure=True),
-    Column(title="lately", only_wide=True),
-    Column(title="waiting", is_figure=True),
-    Column(title="tenants", is_figure=True, only_wide=True),
+    Column(title="lately", from_cells=WIDE_CELLS),
+    Column(title="waiting", is_figure=True, from_cells=MIDDLE_CELLS),
+    Column(title="tenants", is_figure=True, from_cells=WIDE_CELLS),
     Column(title="kept", is_figure=True),
-    Column(title="heard", is_figure=True),
+    Column(title="heard", is_figure=True, from_cells=MIDDLE_CELLS),
 )
 
 _TENANT_COLUMNS = (
-    Column(title="mode", only_wide=True, most_cells=12),
+    Column(title="mode", from_cells=WIDE_CELLS, most_cells=12),
     Column(title="requests", is_figure=True),
-    Column(title="p50", is_figure=True, only_wide=True),
+    Column(title="p50", is_figure=True, from_cells=WIDE_CELLS),
     Column(title="p99", is_figure=True),
-    Column(title="bound", is_figure=True),
+    Column(title="bound", is_figure=True, from_cells=MIDDLE_CELLS),
     Column(title="kept", is_figure=True),
-    Column(title="energy", is_figure=True),
-    Column(title="budget", is_figure=True),
+    Column(title="energy", is_figure=True, from_cells=MIDDLE_CELLS),
+    Column(title="budget", is_figure=True, from_cells=MIDDLE_CELLS),
 )
 
 TENANT_COLUMNS = (Column(title="tenant"), *_TENANT_COLUMNS)
@@ -108,9 +114,9 @@ REPLY_COLUMNS = (
     Column(title="at (UTC)"),
     Column(title="answer"),
     Column(title="exit", is_figure=True),
-    Column(title="sure", is_figure=True, only_wide=True),
+    Column(title="sure", is_figure=True, from_cells=WIDE_CELLS),
     Column(title="time", is_figure=True),
-    Column(title="energy", is_figure=True),
+    Column(title="energy", is_figure=True, from_cells=MIDDLE_CELLS),
     Column(title="why", most_cells=120),
 )
 

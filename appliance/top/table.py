@@ -11,7 +11,7 @@ from textual.binding import Binding, BindingType
 from textual.coordinate import Coordinate
 from textual.widgets import DataTable
 
-from appliance.top.rows import MOST_ROWS, WIDE_CELLS, Cell, Column, Place, Row
+from appliance.top.rows import MOST_ROWS, Cell, Column, Place, Row
 
 
 class FleetTable(DataTable[Text]):
@@ -79,8 +79,8 @@ class FleetTable(DataTable[Text]):
         self._draw()
 
     def _draw(self, *, anew: bool = False) -> None:
-        is_wide = self.app.size.width >= WIDE_CELLS
-        shown = tuple(n for n, one in enumerate(self._all) if is_wide or not one.only_wide)
+        cells = self.app.size.width
+        shown = tuple(n for n, one in enumerate(self._all) if cells >= one.from_cells)
         rows = self._in_order()
         is_same = shown == self._shown and [a.key for a in rows] == [b.key for b in self._drawn]
         widths = [self._width(rows, n) for n in shown]
@@ -106,7 +106,7 @@ class FleetTable(DataTable[Text]):
         """How many cells a column needs."""
         # Textual would widen columns by itself, but draws a cell that has changed before that.
         longest = max((cell_len(row.cells[n].text) for row in rows), default=0)
-        return max(self._heading(n).cell_len, min(longest, self._all[n].most_cells))
+        return max(self._heading(n).cell_len, min(longest, self._most_cells(n)))
 
     def _draw_anew(self, rows: list[Row], shown: tuple[int, ...], widths: list[int]) -> None:
         row = self.cursor_row
@@ -138,6 +138,10 @@ class FleetTable(DataTable[Text]):
         # As Text, since what others named may look like markup.
         column = self._all[n]
         text = Text(cell.text, cell.style, justify="right" if column.is_figure else "left")
-        if cell_len(cell.text) > column.most_cells:
-            text.truncate(column.most_cells, overflow="ellipsis")
+        most = self._most_cells(n)
+        if cell_len(cell.text) > most:
+            text.truncate(most, overflow="ellipsis")
         return text
+
+    def _most_cells(self, n: int) -> int:
+        return self._all[n].most_cells_in(self.app.size.width)

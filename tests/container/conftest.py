@@ -27,7 +27,7 @@ def engine() -> Iterator[Engine]:
 def images(engine: Engine) -> Engine:
     """The engine, once it has built both images on a plain Debian."""
     engine.import_debian(BASE)
-    engine.build(APPLIANCE, ROOT, BASE_IMAGE=BASE, EXTRAS="dashboard")
+    engine.build(APPLIANCE, ROOT, BASE_IMAGE=BASE, EXTRAS="dashboard,top")
     engine.build("delen-broker", ROOT / "deploy" / "mosquitto", BASE_IMAGE=BASE)
     return engine
 
