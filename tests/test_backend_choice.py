@@ -27,8 +27,8 @@ from appliance.settings import BackendName
 from tests.appliances import Watch, client_of, push, serving, settings_for
 from tests.doubles.board import Board
 from tests.doubles.installed import doubles
+from tests.doubles.plans import planned
 from tests.engines import tiny_engine
-from tests.test_tensorrt_backend import planned
 
 DEVICE = "Double sm_87 with 8 multiprocessors"
 BUILD = Build(
