@@ -446,11 +446,27 @@ def test_the_command_prints_a_table(folder: Path) -> None:
     assert f"fp16 plans of TensorRT 10.3.0 for {DEVICE}" in outcome.stdout.replace("\n", " ")
 
 
-@pytest.mark.parametrize("option", [("--batch", "0"), ("--batch", "x"), ("--workspace", "much")])
+@pytest.mark.parametrize(
+    "option",
+    [
+        ("--batch", "0"),
+        ("--batch", "x"),
+        ("--workspace", "much"),
+        ("--workspace", "-1"),
+        ("--workspace", "256"),
+    ],
+)
 def test_wrong_usage_exits_2(folder: Path, option: tuple[str, str]) -> None:
     outcome = delen("compile", str(folder), *option)
 
     assert outcome.exit_code == 2
+
+
+def test_a_workspace_is_given_in_any_unit(board: Board, folder: Path) -> None:
+    outcome = delen("compile", str(folder), "--workspace", "1GiB")
+
+    assert outcome.exit_code == 0, outcome.output
+    assert {configuration.workspace for configuration in board.configurations} == {2**30}
 
 
 def test_the_build_is_kept_by_a_manifest_that_is_written_again(folder: Path) -> None:
