@@ -10,6 +10,7 @@ from pathlib import Path
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from appliance import files
 from appliance.document import listed, parse_document
 from appliance.enclosure import lies_within
 from appliance.engine import Engine
@@ -75,7 +76,7 @@ def save(engine: Engine, place: Path) -> None:
     record = {"build": build_document(engine.build), "onnx": list(_checksums(engine))}
     partial = place / f"{RECORD}.partial"
     partial.write_text(yaml.safe_dump(record, sort_keys=False), encoding="utf-8")
-    partial.replace(place / RECORD)
+    files.put(partial, place / RECORD)
 
 
 def _read(path: Path) -> _Record:

@@ -65,6 +65,23 @@ def tiny_engine(
     return folder
 
 
+def widening_engine(folder: Path) -> Path:
+    """A tiny engine whose features are the input twice, one below the other."""
+    tiny_engine(folder)
+    for number in range(4):
+        path = folder / f"stage{number}.onnx"
+        last = number == 3
+        model = _stage((2 if number else 1, 8, 8), scale=number + 1.0, last=last, fixed_batch=False)
+        if number == 0:
+            model.graph.node.pop()
+            model.graph.node.append(
+                helper.make_node("Concat", ["input", "input"], ["features"], axis=1)
+            )
+            model.graph.output[1].type.tensor_type.shape.dim[1].dim_value = 2
+        onnx.save(model, path)
+    return folder
+
+
 def seed_engine(folder: Path, profile: Sequence[dict[str, float]], *, place: str = "trt") -> Path:
     """A folder in Dělen's own layout, with ONNX stages in place of its engines."""
     (folder / place).mkdir(parents=True)

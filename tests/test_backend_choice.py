@@ -27,8 +27,8 @@ from appliance.settings import BackendName
 from tests.appliances import Watch, client_of, push, serving, settings_for
 from tests.doubles.board import Board
 from tests.doubles.installed import doubles
+from tests.doubles.plans import planned
 from tests.engines import tiny_engine
-from tests.test_tensorrt_backend import planned
 
 DEVICE = "Double sm_87 with 8 multiprocessors"
 BUILD = Build(
@@ -251,6 +251,39 @@ def test_serving_with_compile_auto_builds_before_it_goes_online(
         process.stderr.read()
 
     assert "no TensorRT plans are built: tensorrt does not load" in first
+
+
+BUILDS_FOR_EVER = """
+import threading
+from appliance.cli.main import app
+from tests.doubles.board import Board
+from tests.doubles.installed import doubles
+
+with doubles(Board()):
+    import tensorrt
+    tensorrt.Builder.build_serialized_network = lambda *_: threading.Event().wait()
+    app(["serve"])
+"""
+
+
+def test_a_signal_ends_what_builds_plans_at_the_start(tmp_path: Path) -> None:
+    tiny_engine(tmp_path / "engines" / "tiny")
+    environment = {"DELEN_COMPILE": "auto", "DELEN_ENGINES": str(tmp_path / "engines")}
+
+    with subprocess.Popen(
+        [sys.executable, "-c", BUILDS_FOR_EVER],
+        env={**os.environ, **environment},
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        first = process.stderr.readline()
+        process.terminate()
+        rest = process.stderr.read()
+
+    assert "building TensorRT plans of tiny" in first
+    assert "stopped while TensorRT plans were built" in rest
+    assert process.returncode == 0
 
 
 def test_delen_run_takes_the_backend_that_is_named(engine: Engine) -> None:

@@ -292,10 +292,22 @@ def make_secrets(folder: Path) -> None:
 
 def run(script: str, *arguments: str | Path) -> str:
     """What a script says, on standard error."""
-    environment = {**os.environ, "BROKER_USER": OWNER, "APPLIANCE_USER": OWNER}
-    command = [DEPLOY / script, *arguments]
-    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+    done = attempt(script, *arguments)
+    done.check_returncode()
     return done.stderr
+
+
+def attempt(
+    script: str, *arguments: str | Path, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "BROKER_USER": OWNER, "APPLIANCE_USER": OWNER, **variables}
+    return subprocess.run(
+        [DEPLOY / script, *arguments],
+        check=False,
+        capture_output=True,
+        text=True,
+        env=environment,
+    )
 
 
 def free_ports(count: int) -> list[int]:
@@ -555,6 +567,30 @@ def test_make_secrets_takes_no_first_tenant_of_an_odd_name(tmp_path: Path, name:
         run("make-secrets", tmp_path / "new", "gate", name)
 
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("names", ["broker 10.1.2.300", "broker,edge.local"])
+def test_make_secrets_says_which_names_no_certificate_can_have(tmp_path: Path, names: str) -> None:
+    done = attempt("make-secrets", tmp_path / "new", "gate", BROKER_NAMES=names)
+
+    assert done.returncode == 1
+    assert f"The broker gets no certificate for the names '{names}'" in done.stderr
+    assert attempt("make-secrets", tmp_path / "new", "gate").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("script", "user"), [("make-secrets", "gate"), ("make-certificate", "gate")]
+)
+def test_without_the_authoritys_key_the_scripts_say_so(
+    secrets: Path, script: str, user: str
+) -> None:
+    (secrets / "ca" / "ca.key").unlink()
+    (secrets / "broker" / "server.crt").unlink()
+
+    done = attempt(script, secrets, user)
+
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"There is no {secrets}/ca/ca.key")
 
 
 def test_made_again_the_secrets_stay_as_they_are(secrets: Path) -> None:

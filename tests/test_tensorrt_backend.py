@@ -6,25 +6,22 @@ import logging
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from appliance import manifest
 from appliance.backends.onnx import OnnxBackend
-from appliance.backends.protocol import Backend
 from appliance.engine import Engine
 from appliance.errors import EngineError
 from appliance.executor import Executor
 from appliance.task import Task
 from tests.doubles.board import Board, Transfer
 from tests.doubles.installed import doubles
-from tests.doubles.tensorrt_double import built_for
-from tests.engines import CLASSES, tiny_engine
+from tests.doubles.plans import frame, opened, planned, through
+from tests.engines import CLASSES, tiny_engine, widening_engine
 from tests.factories import a_plan, a_request
 
 FRAME_SIZE = 8 * 8 * 4
@@ -40,42 +37,6 @@ def board(request: pytest.FixtureRequest) -> Iterator[Board]:
 @pytest.fixture
 def engine(tmp_path: Path) -> Engine:
     return planned(manifest.load(tiny_engine(tmp_path / "tiny")))
-
-
-def planned(engine: Engine, batches: Sequence[int] = (1, 4)) -> Engine:
-    """The engine with a plan of the double's for each stage."""
-    lows = [1, *(size + 1 for size in batches[:-1])]
-    profiles = [
-        [(low, *engine.input.shape), (high, *engine.input.shape), (high, *engine.input.shape)]
-        for low, high in zip(lows, batches, strict=True)
-    ]
-    stages = []
-    for number, stage in enumerate(engine.stages):
-        path = engine.folder / f"stage{number}.plan"
-        assert stage.onnx is not None
-        built_for(path, stage.onnx, profiles)
-        stages.append(replace(stage, tensorrt=path))
-    return replace(engine, stages=tuple(stages))
-
-
-def opened(engine: Engine) -> Any:
-    from appliance.backends.tensorrt import TensorRTBackend  # noqa: PLC0415 - by now a double's
-
-    return TensorRTBackend(engine)
-
-
-def frame(value: float) -> NDArray[np.float32]:
-    return np.full((1, 1, 8, 8), value, np.float32)
-
-
-def through(backend: Backend, value: float, stages: int = 4) -> list[float]:
-    """What class 2 gets at each exit, for one frame alone."""
-    features, answers = backend.feed(frame(value)), []
-    for stage in range(stages):
-        logits, following = backend.run(stage, [features])
-        answers.append(float(logits[0, 2]))
-        features = following[0] if following else None
-    return answers
 
 
 @pytest.mark.usefixtures("board")
@@ -168,13 +129,37 @@ def test_a_stage_is_launched_as_a_graph(board: Board, engine: Engine) -> None:
 def test_without_graphs_it_runs_all_the_same_and_says_so(
     board: Board, engine: Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
-    board.captures = False
+    board.captures = 0
 
     with caplog.at_level(logging.INFO), opened(engine) as backend:
         assert through(backend, 0.5) == [1.0, 2.0, 3.0, 4.0]
 
     assert board.graph_launches == 0
     assert "stage0.plan runs without CUDA graphs" in caplog.text
+    assert board.is_clean
+
+
+def test_a_stage_of_which_not_all_can_be_recorded_runs_without_graphs(
+    board: Board, engine: Engine
+) -> None:
+    board.captures = 2
+
+    with opened(engine) as backend:
+        assert through(backend, 0.5) == [1.0, 2.0, 3.0, 4.0]
+
+    assert board.graph_launches == 0
+    assert board.is_clean
+
+
+def test_a_recording_that_breaks_off_leaves_nothing(
+    board: Board, engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    board.breaks_recording = True
+
+    with caplog.at_level(logging.INFO), opened(engine) as backend:
+        assert through(backend, 0.5) == [1.0, 2.0, 3.0, 4.0]
+
+    assert "operation not permitted when stream is capturing" in caplog.text
     assert board.is_clean
 
 
@@ -283,6 +268,38 @@ def test_a_frame_that_waits_is_not_written_over(board: Board, engine: Engine) ->
     assert board.is_clean
 
 
+def test_a_frame_on_its_way_elsewhere_is_not_written_over(board: Board, engine: Engine) -> None:
+    with opened(engine) as backend:
+        _, following = backend.run(0, [backend.feed(frame(0.0))])
+        waiting = [backend.feed(frame(number / 10)) for number in range(4)]
+        backend.run(1, following)
+        waiting.append(backend.feed(frame(0.4)))
+        answers = [backend.run(0, [features])[0][0, 2] for features in waiting]
+
+    assert answers == pytest.approx([2 * number / 10 for number in range(5)])
+    assert board.device_copies
+
+
+def test_what_is_on_its_way_when_it_closes_is_waited_for(board: Board, engine: Engine) -> None:
+    with opened(engine) as backend:
+        waiting = [backend.feed(frame(0.5)) for _ in range(5)]
+
+    assert len(waiting) == 5
+    assert board.is_clean
+
+
+def test_features_of_any_size_lie_aside(board: Board, tmp_path: Path) -> None:
+    engine = planned(manifest.load(widening_engine(tmp_path / "widening")))
+    values = [number / 10 for number in range(9)]
+
+    with opened(engine) as backend:
+        held = [backend.run(0, [backend.feed(frame(value))])[1][0] for value in values]
+        answers = [backend.run(1, [features])[0][0, 2] for features in held]
+
+    assert answers == pytest.approx([4 * value for value in values])
+    assert board.is_clean
+
+
 @pytest.mark.usefixtures("board")
 def test_one_frames_logits_outlive_the_next_ones(engine: Engine) -> None:
     with opened(engine) as backend:
@@ -338,43 +355,3 @@ def test_two_engines_share_a_thread(board: Board, engine: Engine, tmp_path: Path
 
     assert logits[0, 2] == 2.0
     assert board.is_clean
-
-
-def test_a_plan_that_is_none_is_an_engine_error_and_leaves_nothing(
-    board: Board, engine: Engine
-) -> None:
-    (engine.folder / "stage2.plan").write_bytes(b"nonsense")
-
-    with pytest.raises(EngineError, match=r"stage2\.plan cannot be opened .* magic tag"):
-        opened(engine).__enter__()
-
-    assert board.is_clean
-
-
-@pytest.mark.usefixtures("board")
-def test_a_plan_of_another_engine_is_an_engine_error(engine: Engine, tmp_path: Path) -> None:
-    other = planned(manifest.load(tiny_engine(tmp_path / "other", shape=(1, 4, 4))))
-    assert engine.stages[1].tensorrt is not None
-    assert other.stages[1].tensorrt is not None
-    engine.stages[1].tensorrt.write_bytes(other.stages[1].tensorrt.read_bytes())
-
-    with pytest.raises(EngineError, match=r"stage1\.plan takes .*4, 4.* is given .*8, 8"):
-        opened(engine).__enter__()
-
-
-def test_a_device_without_room_is_an_engine_error_and_leaves_nothing(
-    board: Board, engine: Engine
-) -> None:
-    board.memory_limit = 1024
-
-    with pytest.raises(EngineError, match=r"the device has no .* left"):
-        opened(engine).__enter__()
-
-    assert board.is_clean
-
-
-def test_a_machine_without_a_device_is_an_engine_error(board: Board, engine: Engine) -> None:
-    board.devices = 0
-
-    with pytest.raises(EngineError, match="the CUDA device cannot be opened"):
-        opened(engine).__enter__()

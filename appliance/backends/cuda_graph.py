@@ -41,19 +41,21 @@ def record(stream: int, enqueue: Callable[[], None]) -> CudaGraph:
     handle, graph = ctypes.c_void_p(stream), ctypes.c_void_p()
     began = library.cuStreamBeginCapture_v2(handle, ctypes.c_int(_THREAD_LOCAL))
     _require(began, "cuStreamBeginCapture")
-    try:
-        enqueue()
-    finally:
-        ended = library.cuStreamEndCapture(handle, ctypes.byref(graph))
-    _require(ended, "cuStreamEndCapture")
     executable = ctypes.c_void_p()
     try:
+        try:
+            enqueue()
+        finally:
+            ended = library.cuStreamEndCapture(handle, ctypes.byref(graph))
+        _require(ended, "cuStreamEndCapture")
         made = library.cuGraphInstantiateWithFlags(
             ctypes.byref(executable), graph, ctypes.c_ulonglong(0)
         )
         _require(made, "cuGraphInstantiateWithFlags")
     finally:
-        library.cuGraphDestroy(graph)
+        # A recording that was broken off gives none.
+        if graph:
+            library.cuGraphDestroy(graph)
     return CudaGraph(library, executable, stream)
 
 

@@ -8,6 +8,7 @@ on a Jetson, where the device reads the host's memory, that is the first bench i
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -53,8 +54,6 @@ class TensorRTBackend:
         self._logits: list[NDArray[np.generic]] = []
         self._outputs: list[int] = []
         self._asides: list[int] = []
-        self._in_flight: set[int] = set()
-        """Places on the first bench whose frames the device may not have read yet."""
         self._is_copying = False
         """Whether copies were enqueued that nobody has waited for."""
         self._open = ExitStack()
@@ -63,9 +62,14 @@ class TensorRTBackend:
         with ExitStack() as parts:
             parts.enter_context(self._device)
             parts.callback(self._close_stages)
-            self._open_stages()
-            self._take_memory()
-            self._bind()
+            try:
+                self._open_stages()
+                self._take_memory()
+                self._bind()
+            except EngineError as error:
+                # What failed may hold a plan or a context, which must be gone before the device is.
+                traceback.clear_frames(error.__traceback__)
+                raise
             self._open = parts.pop_all()
         return self
 
@@ -75,11 +79,10 @@ class TensorRTBackend:
     def feed(self, tensor: NDArray[Any]) -> Features:
         features = self._places.take_in()
         index = features.place.index if features.place else 0
-        # What was fed may wait for its batch: another frame must not be written into its way.
-        if self._is_copying or index in self._in_flight:
+        # The frame that lay here may still be on its way to where it was moved.
+        if self._is_copying:
             self._wait()
         self._frames[index] = tensor[0]
-        self._in_flight.add(index)
         if not self._device.is_unified:
             self._device.upload(self._address(0, Place(0, index)), self._frames[index])
         return features
@@ -134,7 +137,6 @@ class TensorRTBackend:
 
     def _wait(self) -> None:
         self._device.synchronize()
-        self._in_flight.clear()
         self._is_copying = False
 
     def _copy(self, copy: Copy) -> None:

@@ -173,7 +173,10 @@ def _deserialise(path: Path, runtime: trt.Runtime) -> trt.ICudaEngine:
         raise EngineError(f"{path} cannot be read: {error}") from error
     engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
-        raise EngineError(f"{path} cannot be opened by TensorRT: {LOG.take_error()}")
+        raise EngineError(
+            f"{path} cannot be opened by TensorRT ({LOG.take_error()}): build it anew with `delen"
+            " compile`"
+        )
     return engine
 
 

@@ -17,6 +17,8 @@ from appliance.engine import Precision
 from appliance.modelling.compile import Compiled, Order, compile_engine
 from appliance.quantities import Dimension, QuantityError, parse_quantity
 
+LEAST_WORKSPACE_BYTES = 2**20
+
 
 def register(app: typer.Typer) -> None:
     app.command("compile")(compile_)
@@ -75,7 +77,7 @@ def compile_(  # noqa: PLR0913 - a flag each
     order = Order(
         precision=precision,
         batches=None if batch is None else batch_sizes(batch),
-        workspace_bytes=_bytes(workspace),
+        workspace_bytes=_workspace_bytes(workspace),
         tolerance=tolerance,
         frames=frames,
         plans=plans,
@@ -88,11 +90,17 @@ def compile_(  # noqa: PLR0913 - a flag each
         _print(compiled)
 
 
-def _bytes(text: str) -> int:
+def _workspace_bytes(text: str) -> int:
     try:
-        return int(parse_quantity(text, Dimension.SIZE))
+        size = int(parse_quantity(text, Dimension.SIZE))
     except QuantityError as error:
         raise typer.BadParameter(str(error)) from error
+    # Whoever gives a number alone means another unit than bytes.
+    if size < LEAST_WORKSPACE_BYTES:
+        raise typer.BadParameter(
+            f"{text!r}: the workspace is 1MiB or more; give it a unit, as 256MiB"
+        )
+    return size
 
 
 def _findings(compiled: Compiled) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from appliance import manifest, plan_folder
+from appliance import files, manifest, plan_folder
 from appliance.backends import builds, choice
 from appliance.backends.onnx import OnnxBackend
 from appliance.engine import Build, Engine, Precision
@@ -209,7 +209,7 @@ def _take_into_use(built: Engine, place: Path) -> Engine:
     for number, stage in enumerate(built.stages):
         path = plan_folder.plan_path(place, number)
         if stage.tensorrt is not None:
-            stage.tensorrt.replace(path)
+            files.put(stage.tensorrt, path)
         stages.append(replace(stage, tensorrt=path))
     used = replace(built, stages=tuple(stages))
     if place == built.folder:

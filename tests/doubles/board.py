@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 ALIGNMENT = 256
+UNWRITTEN = 0x7F
+"""What fills memory that nobody has written to: as floats, larger than any stage here can take."""
 
 
 class RuleBrokenError(AssertionError):
@@ -40,13 +42,15 @@ class Board:
     """One GPU. A test reads the counts; `is_clean` says whether everything was given back once."""
 
     unified: bool = True
-    captures: bool = True
-    """Whether CUDA graphs can be recorded."""
+    captures: int = 10**6
+    """How many CUDA graphs can be recorded."""
     devices: int = 1
     memory_limit: int = 2**30
     error: float = 0.0
     """How far plans that are built from now on are off, as a fraction of every output."""
 
+    breaks_recording: bool = False
+    """Whether a plan does what cannot be recorded."""
     fails_after: int | None = None
     """How many waits from now on the device fails at one."""
 
@@ -61,9 +65,13 @@ class Board:
     graphs: dict[int, Any] = field(default_factory=dict)
     executables: dict[int, Any] = field(default_factory=dict)
     calibration_batches: list[NDArray[Any]] = field(default_factory=list)
+    configurations: list[Any] = field(default_factory=list)
+    """What each plan was built by."""
     retained: int = 0
     live_engines: int = 0
     live_contexts: int = 0
+    late: int = 0
+    """Plans and contexts that were given up when no CUDA context was current any more."""
     _memory: dict[int, NDArray[np.uint8]] = field(default_factory=dict)
     _pinned: dict[int, int] = field(default_factory=dict)
     _next: int = 0x7000_0000_0000
@@ -83,11 +91,15 @@ class Board:
         if not self.stack:
             raise RuleBrokenError("no CUDA context is current in this thread")
 
+    def note_end(self) -> None:
+        """A plan or a context ends, where nothing can be raised."""
+        self.late += not self.stack
+
     # Memory.
 
     def allocate(self, size: int) -> int:
         self.require_context()
-        address = self.reserve(np.full(size, 0xA5, np.uint8))
+        address = self.reserve(np.full(size, UNWRITTEN, np.uint8))
         self.allocations += 1
         return address
 
@@ -104,6 +116,8 @@ class Board:
 
     def free(self, address: int) -> None:
         self.require_context()
+        if any(stream.pending for stream in self.streams.values()):
+            raise RuleBrokenError("memory is freed that work on a stream may still use")
         if self._memory.pop(address, None) is None:
             raise RuleBrokenError("memory is freed that was freed before, or never was taken")
 
@@ -152,6 +166,7 @@ class Board:
                 self.retained,
                 self.live_engines,
                 self.live_contexts,
+                self.late,
                 self.stack,
             )
         )

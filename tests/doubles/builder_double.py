@@ -123,7 +123,7 @@ def add_builder(module: ModuleType, board: Board, version: str) -> None:
             self.profiles: list[IOptimizationProfile] = []
             self.int8_calibrator: Any = None
             self.calibration_profile: IOptimizationProfile | None = None
-            self._cache = ITimingCache(b"")
+            self._cache: ITimingCache | None = None
 
         def set_flag(self, flag: base.Value) -> None:
             self.flags.append(flag)
@@ -150,7 +150,7 @@ def add_builder(module: ModuleType, board: Board, version: str) -> None:
                 self._cache = cache
             return matches or ignore_mismatch
 
-        def get_timing_cache(self) -> ITimingCache:
+        def get_timing_cache(self) -> ITimingCache | None:
             return self._cache
 
     class Builder:
@@ -177,6 +177,7 @@ def add_builder(module: ModuleType, board: Board, version: str) -> None:
             if network.model is None or (is_dynamic and not config.profiles):
                 self._logger.log(base.ILogger.Severity.ERROR, "the network has no profile")
                 return None
+            board.configurations.append(config)
             if not is_typed and module.BuilderFlag.INT8 in config.flags:
                 _calibrate(board, config, source)
             profiles = [profile.shapes[source.name] for profile in config.profiles]

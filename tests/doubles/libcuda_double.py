@@ -6,11 +6,12 @@ import ctypes
 import itertools
 from typing import Any
 
-from tests.doubles.board import Board, Work
+from tests.doubles.board import Board, RuleBrokenError, Work
 from tests.doubles.pycuda_double import put
 
 SUCCESS = 0
 UNSUPPORTED = 900
+THREAD_LOCAL = 1
 
 _handles = itertools.count(5000)
 
@@ -23,8 +24,11 @@ class LibcudaDouble:
 
     def cuStreamBeginCapture_v2(self, stream: ctypes.c_void_p, mode: ctypes.c_int) -> int:
         self._board.require_context()
+        if mode.value != THREAD_LOCAL:
+            raise RuleBrokenError("what another thread does would break the recording")
         if not self._board.captures:
             return UNSUPPORTED
+        self._board.captures -= 1
         self._stream(stream).recorded = []
         return SUCCESS
 
@@ -58,6 +62,7 @@ class LibcudaDouble:
         return SUCCESS
 
     def cuGraphExecDestroy(self, executable: ctypes.c_void_p) -> int:
+        self._board.require_context()
         del self._board.executables[executable.value or 0]
         return SUCCESS
 

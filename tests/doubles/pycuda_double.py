@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from tests.doubles.board import Board, RuleBrokenError, Transfer, Work
+from tests.doubles.board import UNWRITTEN, Board, RuleBrokenError, Transfer, Work
 
 _handles = itertools.count(1000)
 
@@ -133,7 +133,7 @@ def driver_double(board: Board) -> ModuleType:
         def __init__(self, shape: Sequence[int], dtype: DTypeLike, flags: int) -> None:
             array = np.zeros(tuple(shape), dtype)
             self.content = array.reshape(-1).view(np.uint8)
-            self.content[:] = 0xA5
+            self.content[:] = UNWRITTEN
             board.pin(self.content)
             is_mapped = flags & host_alloc_flags.DEVICEMAP
             self._address = board.reserve(self.content) if is_mapped else None

@@ -145,6 +145,7 @@ def tensorrt_double(board: Board, version: str = "10.3.0") -> ModuleType:
 
         def __del__(self) -> None:
             board.live_engines -= 1
+            board.note_end()
 
         @property
         def num_io_tensors(self) -> int:
@@ -191,8 +192,8 @@ def tensorrt_double(board: Board, version: str = "10.3.0") -> ModuleType:
     class IExecutionContext:
         def __init__(self, engine: ICudaEngine, strategy: Any) -> None:
             self._engine = engine
-            is_own = strategy != ExecutionContextAllocationStrategy.USER_MANAGED
-            self._has_scratch = is_own
+            self._has_own_scratch = strategy != ExecutionContextAllocationStrategy.USER_MANAGED
+            self._has_scratch = self._has_own_scratch
             self._addresses: dict[str, int] = {}
             self._profile = 0
             self._shape: tuple[int, ...] | None = None
@@ -202,8 +203,11 @@ def tensorrt_double(board: Board, version: str = "10.3.0") -> ModuleType:
 
         def __del__(self) -> None:
             board.live_contexts -= 1
+            board.note_end()
 
         def set_device_memory(self, memory: int, size: int) -> None:
+            if self._has_own_scratch:
+                raise RuleBrokenError("a context that has memory of its own is given some")
             if memory % ALIGNMENT or size < self._engine.device_memory_size_v2:
                 raise RuleBrokenError("the scratch is misaligned or too small")
             board.view(memory, size)
@@ -253,6 +257,8 @@ def tensorrt_double(board: Board, version: str = "10.3.0") -> ModuleType:
             changes = self._changes
             if stream.recorded is not None and self._settled_at != changes:
                 return self._fail("a context must run once, after a change, before it is recorded")
+            if stream.recorded is not None and board.breaks_recording:
+                return self._fail("operation not permitted when stream is capturing")
             self._settled_at = changes
             shape, addresses = self._shape, dict(self._addresses)
 

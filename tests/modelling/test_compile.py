@@ -125,6 +125,43 @@ def test_a_tolerance_that_the_errors_keep_takes_them_into_use(board: Board, fold
     assert manifest.load(folder).build is not None
 
 
+@pytest.mark.parametrize(
+    ("precision", "flags"),
+    [
+        (Precision.FP32, []),
+        (Precision.FP16, ["FP16"]),
+        (Precision.INT8, ["FP16", "INT8"]),
+    ],
+)
+def test_tensorrt_is_asked_for_what_was_ordered(
+    board: Board, folder: Path, precision: Precision, flags: list[str]
+) -> None:
+    compiled(folder, Order(precision=precision, batches=(1, 4), workspace_bytes=3 * 2**20))
+
+    for configuration in board.configurations:
+        assert [flag.name for flag in configuration.flags] == flags
+        assert configuration.workspace == 3 * 2**20
+        assert [profile.shapes["input"] for profile in configuration.profiles] == [
+            [(1, 1, 8, 8), (1, 1, 8, 8), (1, 1, 8, 8)],
+            [(2, 1, 8, 8), (4, 1, 8, 8), (4, 1, 8, 8)],
+        ]
+    assert len(board.configurations) == 4
+
+
+@pytest.mark.usefixtures("board")
+def test_a_build_that_is_interrupted_changes_nothing(folder: Path, tmp_path: Path) -> None:
+    before = sorted((path, path.stat().st_mtime_ns) for path in folder.rglob("*"))
+
+    def interrupt(_: str) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        compile_engine(manifest.load(folder), Order(plans=tmp_path / "plans"), interrupt)
+
+    assert sorted((path, path.stat().st_mtime_ns) for path in folder.rglob("*")) == before
+    assert [path.name for path in (tmp_path / "plans" / "tiny").iterdir()] == [TIMING_CACHE]
+
+
 @pytest.mark.usefixtures("board")
 def test_what_a_killed_build_left_is_cleared_away(folder: Path) -> None:
     (folder / WORKSHOP).mkdir()
@@ -209,6 +246,18 @@ def test_a_stage_that_tensorrt_cannot_read_is_named(folder: Path) -> None:
     onnx.save(model, folder / "stage2.onnx")
 
     with pytest.raises(ModellingError, match=r"TensorRT cannot read .*stage2\.onnx"):
+        compile_stage_two(folder)
+
+
+@pytest.mark.usefixtures("board")
+def test_a_stage_that_takes_something_else_is_named(folder: Path) -> None:
+    model = onnx.load(folder / "stage2.onnx")
+    model.graph.input[0].name = "pixels"
+    for node in model.graph.node:
+        node.input[:] = ["pixels" if name == "input" else name for name in node.input]
+    onnx.save(model, folder / "stage2.onnx")
+
+    with pytest.raises(ModellingError, match=r"stage2\.onnx takes pixels; a stage takes input"):
         compile_stage_two(folder)
 
 
@@ -397,11 +446,27 @@ def test_the_command_prints_a_table(folder: Path) -> None:
     assert f"fp16 plans of TensorRT 10.3.0 for {DEVICE}" in outcome.stdout.replace("\n", " ")
 
 
-@pytest.mark.parametrize("option", [("--batch", "0"), ("--batch", "x"), ("--workspace", "much")])
+@pytest.mark.parametrize(
+    "option",
+    [
+        ("--batch", "0"),
+        ("--batch", "x"),
+        ("--workspace", "much"),
+        ("--workspace", "-1"),
+        ("--workspace", "256"),
+    ],
+)
 def test_wrong_usage_exits_2(folder: Path, option: tuple[str, str]) -> None:
     outcome = delen("compile", str(folder), *option)
 
     assert outcome.exit_code == 2
+
+
+def test_a_workspace_is_given_in_any_unit(board: Board, folder: Path) -> None:
+    outcome = delen("compile", str(folder), "--workspace", "1GiB")
+
+    assert outcome.exit_code == 0, outcome.output
+    assert {configuration.workspace for configuration in board.configurations} == {2**30}
 
 
 def test_the_build_is_kept_by_a_manifest_that_is_written_again(folder: Path) -> None:
