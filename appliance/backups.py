@@ -13,7 +13,15 @@ from sqlite_utils import Database
 from typing_extensions import Self
 
 from appliance import files
-from appliance.database import check, lay_out, open_for_reading, refuse_foreign, sentences
+from appliance.database import (
+    CACHE_KIB,
+    check,
+    lay_out,
+    open_for_reading,
+    refuse_foreign,
+    sentences,
+    thrifty,
+)
 from appliance.errors import DatabaseDamaged, StoreError
 from appliance.migrations import MIGRATIONS
 from appliance.settings import Settings
@@ -88,19 +96,17 @@ def verify(path: Path) -> int:
         raise StoreError(f"There is no backup at {path}: name a file that `delen backup` wrote.")
     # One without a write-ahead log can be read where nothing can be written.
     access = "mode=ro" if files.beside(path, "-wal").exists() else "immutable=1"
-    with sentences("read", path):
-        connection = sqlite3.connect(f"{path.resolve().as_uri()}?{access}", uri=True)
-        with closing(Database(connection, recursive_triggers=False, execute_plugins=False)) as db:
-            refuse_foreign(db, path)
-            if "inferences" not in db.table_names():
-                raise DatabaseDamaged(f"The file {path} holds no database of this program's.")
-            check(db, path, limit_s=TAKES_AT_MOST_S)
-            if "policies" not in db.table_names():
-                return 0
-            statement = (
-                "SELECT COUNT(*) FROM policies WHERE replaced_s IS NULL AND removed_s IS NULL"
-            )
-            return int(db.execute(statement).fetchone()[0])
+    uri = f"{path.resolve().as_uri()}?{access}"
+    with sentences("read", path), closing(sqlite3.connect(uri, uri=True)) as connection:
+        db = thrifty(connection)
+        refuse_foreign(db, path)
+        if "inferences" not in db.table_names():
+            raise DatabaseDamaged(f"The file {path} holds no database of this program's.")
+        check(db, path, limit_s=TAKES_AT_MOST_S)
+        if "policies" not in db.table_names():
+            return 0
+        statement = "SELECT COUNT(*) FROM policies WHERE replaced_s IS NULL AND removed_s IS NULL"
+        return int(db.execute(statement).fetchone()[0])
 
 
 def copy(backup: Path, target: Path) -> None:
@@ -145,16 +151,19 @@ def _into(
 
 
 def _copy_what_is_small(database: Path, target: Path) -> None:
-    """Gathers it in memory first, so that the disk writes each page once."""
-    connection = sqlite3.connect(":memory:", uri=True)
-    with closing(Database(connection, execute_plugins=False)) as db, sentences("read", database):
+    """Leaves it to the kernel to gather pages, so that the disk writes each of them once."""
+    with sentences("read", database), closing(sqlite3.connect(target, uri=True)) as connection:
+        db = thrifty(connection)
+        # What does not come to its end is thrown away, and what does is on the disk by `files.put`.
+        db.execute("PRAGMA journal_mode = OFF").fetchall()
+        db.execute("PRAGMA synchronous = OFF")
         lay_out(db)
         MIGRATIONS.apply(db)
         db.execute("ATTACH ? AS source", [f"{database.resolve().as_uri()}?mode=ro"])
+        db.execute(f"PRAGMA source.cache_size = -{CACHE_KIB}")
         with db.atomic():
             for table in _SMALL_TABLES:
                 db.execute(f"INSERT INTO main.{table} SELECT * FROM source.{table}")  # noqa: S608 - the names are ours, values are bound
-        _into(connection, target)
 
 
 def _refuse_to_overwrite(database: Path, target: Path) -> None:

@@ -50,7 +50,7 @@ def open_for_writing(path: Path, *, wal_bytes: int) -> Database:
         # Where it cannot be made, SQLite says why.
         with suppress(OSError):
             files.make_private(path)
-        db = _database(sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S))
+        db = thrifty(sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S))
         try:
             refuse_foreign(db, path)
             lay_out(db)
@@ -83,7 +83,7 @@ def open_for_reading(path: Path) -> Database:
             " or name another file."
         )
     with sentences("opened", path):
-        db = _database(
+        db = thrifty(
             sqlite3.connect(
                 f"{path.resolve().as_uri()}?mode=ro",
                 uri=True,
@@ -187,8 +187,10 @@ def _remedy(error: Exception, path: Path) -> str:
     return NOT_WRITTEN
 
 
-def _database(connection: sqlite3.Connection) -> Database:
-    # Each connection would come to hold SQLite's 2 MB of pages that the kernel caches, too.
+def thrifty(connection: sqlite3.Connection) -> Database:
+    """A connection that holds few pages: it would come to SQLite's 2 MB, which the kernel caches,
+    too.
+    """
     connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
     return Database(connection, recursive_triggers=False, execute_plugins=False)
 

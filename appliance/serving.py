@@ -20,7 +20,7 @@ from appliance.topics import Topics
 
 _log = logging.getLogger(__name__)
 
-GIVE_BACK_EVERY_S = 60.0
+GIVE_BACK_EVERY_S = 10.0
 """How often what a burst of requests took goes back to the machine; it takes a millisecond."""
 
 LAST_WORDS_S = 2.0
@@ -45,6 +45,7 @@ def serve(settings: Settings, stop: threading.Event) -> None:
 
     token = settings.metrics_bearer()
     threading.excepthook = thread_died
+    resident.keep_little()
     with (
         HealthFile(settings.health_file) as health_file,
         Service(settings, drain=stop.set, hung=_end, turned=health_file.write) as service,

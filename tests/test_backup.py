@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import sqlite3
@@ -121,6 +122,32 @@ def test_a_backup_without_the_log_holds_all_else(path: Path) -> None:
         assert len(reader.history("gate")) == 2
         assert [row.account for row in reader.ledger(period_s=3600)] == ["gate"]
     assert logged(target) == []
+
+
+def highest_bytes(*, reset: bool) -> int:
+    """The most that SQLite had at a time since this was last reset."""
+    try:
+        library = ctypes.CDLL(sys.modules["_sqlite3"].__file__)
+        highest = library.sqlite3_memory_highwater
+    except (AttributeError, TypeError, OSError):
+        pytest.skip("this Python's SQLite cannot be asked")
+    highest.restype = ctypes.c_int64
+    return int(highest(int(reset)))
+
+
+def test_a_backup_takes_no_more_memory_where_more_is_kept(path: Path) -> None:
+    with opened(path) as store:
+        for version in range(1, 21):
+            store.save_policy("gate", version, "x" * 300_000)
+        highest_bytes(reset=True)
+        before_bytes = highest_bytes(reset=False)
+        assert before_bytes > 0
+
+        backups.take(path, path.parent / "backup.db", with_log=False)
+
+        taken_bytes = highest_bytes(reset=False) - before_bytes
+    assert (path.parent / "backup.db").stat().st_size > 6_000_000
+    assert taken_bytes < 3_000_000
 
 
 def test_a_backup_under_load_is_whole_and_holds_up_no_record(path: Path) -> None:

@@ -11,7 +11,7 @@ import typer
 from pydantic_core import PydanticUndefined
 
 from appliance import manifest
-from appliance.cli.main import app
+from appliance.cli.main import command_line
 from appliance.client import Client
 from appliance.conditions import DIMENSIONS
 from appliance.errors import Code
@@ -47,7 +47,7 @@ def test_the_default_of_a_setting_is_as_documented(name: str, told: str) -> None
 
 def test_every_command_is_documented_and_has_help() -> None:
     text = (DOCS / "operator.md").read_text()
-    group = typer.main.get_command(app)
+    group = typer.main.get_command(command_line())
 
     for name, command in group.commands.items():  # type: ignore[attr-defined]
         assert command.help, name

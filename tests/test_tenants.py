@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
 from appliance.acl import acl, users
-from appliance.cli.main import app
+from appliance.cli.main import command_line
 from appliance.client import Client
 from appliance.connection import BrokerAddress
 from appliance.enrolment import Enrolment
@@ -262,7 +262,7 @@ def test_the_example_in_the_docs_is_a_tenants_file_with_every_field() -> None:
 
 def tenant_command(path: Path, *arguments: str, stdin: bytes | None = None) -> Result:
     environment = {"DELEN_PASSWORDS": str(path)}
-    return CliRunner().invoke(app, ["tenant", *arguments], env=environment, input=stdin)
+    return CliRunner().invoke(command_line(), ["tenant", *arguments], env=environment, input=stdin)
 
 
 def test_the_command_prints_a_password_alone_or_a_line_a_user(path: Path) -> None:

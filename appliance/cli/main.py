@@ -4,48 +4,38 @@ from __future__ import annotations
 
 import signal
 import sys
+from importlib import import_module
 
 import typer
-from rich.console import Console
 
-from appliance.cli import (
-    backup,
-    bench,
-    contracts,
-    dashboard,
-    demo,
-    doctor,
-    health,
-    import_delen,
-    log,
-    policy,
-    power,
-    profile,
-    run,
-    send,
-    serve,
-    simulate,
-    split,
-    tenant,
-    top,
-    train,
-)
-from appliance.cli import compile as compile_command
 from appliance.errors import DelenError, InvalidDocument
 
-app = typer.Typer(
-    name="delen",
-    help="Serve many tenants from one small accelerator, with answers as early as they allow.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    add_completion=False,
-)
 _VERBS = (
-    demo, serve, run, send, policy, log, power, train, split, profile, compile_command,
-    import_delen, simulate, bench, tenant, backup, health, doctor, contracts, dashboard, top,
+    "demo", "serve", "run", "send", "policy", "log", "power", "train", "split", "profile",
+    "compile", "import-delen", "simulate", "bench", "tenant", "backup", "health", "doctor",
+    "contracts", "dashboard", "top",
 )  # fmt: skip
-for verbs in _VERBS:
-    verbs.register(app)
+_MODULE_OF = {verb: verb.replace("-", "_") for verb in _VERBS} | {"restore": "backup"}
+
+
+def command_line(verb: str | None = None) -> typer.Typer:
+    """The command with one verb, of which alone the modules are loaded; with all for any other.
+
+    What serves for months holds nothing of what benchmarks and draws.
+    """
+    app = typer.Typer(
+        name="delen",
+        help="Serve many tenants from one small accelerator, with answers as early as they allow.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        add_completion=False,
+    )
+    # With it a verb stays one where it is the only one.
+    app.callback()(lambda: None)
+    modules = [_MODULE_OF[verb]] if verb in _MODULE_OF else dict.fromkeys(_MODULE_OF.values())
+    for module in modules:
+        import_module(f"appliance.cli.{module}").register(app)
+    return app
 
 
 def main() -> None:
@@ -55,7 +45,7 @@ def main() -> None:
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
-        app()
+        command_line(sys.argv[1] if len(sys.argv) > 1 else None)()
     except InvalidDocument as error:
         for problem in error.problems:
             _complain(f"{problem.line}:{problem.column}: {problem.message}")
@@ -73,4 +63,6 @@ def main() -> None:
 
 
 def _complain(sentence: str) -> None:
+    from rich.console import Console  # noqa: PLC0415 - a megabyte that few need
+
     Console(stderr=True, highlight=False, soft_wrap=True).print(sentence, style="red", markup=False)
