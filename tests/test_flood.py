@@ -193,7 +193,7 @@ def test_a_broker_that_does_not_read_loses_readings_and_is_served_when_it_does(
     broker = start_broker()
     gateway = a_gateway(broker)
     gateway.open()
-    assert gateway.connected.wait(10)
+    assert gateway.connected.wait(WAIT_S)
     reading = bytes(100_000)
 
     with standing_still(broker):

@@ -143,6 +143,16 @@ def test_a_tick_comes_at_the_end_at_the_latest() -> None:
     assert running.ticks >= 1
 
 
+def test_a_tick_comes_every_half_second() -> None:
+    running = RunningLoop()
+
+    with running.loop:
+        running.clock.advance(0.5)
+        wait_until(lambda: running.ticks == 1)
+        running.clock.advance(0.5)
+        wait_until(lambda: running.ticks == 2)
+
+
 @pytest.mark.parametrize(("blocked_stage", "code"), [(0, Code.EXPIRED), (2, None)])
 def test_a_task_is_dealt_with_at_its_time_while_its_stage_still_runs(
     blocked_stage: int, code: Code | None
