@@ -134,7 +134,7 @@ def test_ten_thousand_made_up_tenants_are_one_to_the_appliance(
         with raw_client(settings) as raw:
             for number in range(made_up):
                 raw.send(publish(client.topics.request(f"tenant-{number}"), b"?" * 100))
-            answer = client.infer("gate", npy())
+            answer = client.infer("gate", npy(), timeout_s=WAIT_S)
         grown = memory_bytes(appliance) - before
 
         assert isinstance(answer, Result)
