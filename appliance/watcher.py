@@ -122,9 +122,10 @@ class Watcher:
         topics = self.topics
         always = [
             topics.appliance_status("+"),
-            topics.appliance_telemetry("+"),
             topics.telemetry("+", "+"),
             topics.policy_state("+", "+"),
+            # Last, also where a broker retains it: who has it has what is told of the tenants.
+            topics.appliance_telemetry("+"),
         ]
         return always + [self._results(tenant) for tenant in list(self._looked_at)]
 

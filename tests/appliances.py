@@ -20,8 +20,9 @@ from appliance.messages import POLICY_STATE, PolicyState
 from appliance.service import Service
 from appliance.session import Session
 from appliance.settings import Settings, read_settings
+from tests.waiting import PATIENCE_S
 
-WAIT_S = 20.0
+WAIT_S = PATIENCE_S
 
 
 def address(

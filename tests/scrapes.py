@@ -20,9 +20,9 @@ from appliance.metrics.server import MetricsServer
 from appliance.metrics.survey import ExecutorState, Snapshot, TenantState
 from appliance.power.protocol import Reading
 from appliance.power.sampler import MeterStatus
+from tests.waiting import PATIENCE_S
 
 WELL = Health(well=True, sentence="online", at_s=0.0)
-PATIENCE_S = 20.0
 
 
 @dataclass(frozen=True, slots=True)

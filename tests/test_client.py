@@ -33,7 +33,7 @@ from appliance.client import (
 from appliance.errors import BrokerError
 from appliance.questions import Question, Questions
 from appliance.settings import Settings
-from tests.appliances import client_of, push, serving, settings_for
+from tests.appliances import WAIT_S, client_of, push, serving, settings_for
 from tests.conftest import StartBroker
 from tests.engines import tiny_engine
 
@@ -224,7 +224,7 @@ def test_closing_ends_the_wait_of_another_thread(broker: Mosquitto) -> None:
     reply = client.submit(BRIGHT)
     threading.Timer(0.05, client.close).start()
 
-    error = reply.exception(timeout=5)
+    error = reply.exception(timeout=WAIT_S)
 
     assert isinstance(error, BrokerError)
     assert "closed" in str(error)
@@ -238,9 +238,9 @@ def test_a_frame_that_comes_before_its_appliance_is_answered(
     (settings.conditions / "gate.yaml").write_text(POLICY)
 
     with Client.from_settings(settings, tenant="gate") as client:
-        reply = client.submit(BRIGHT, timeout_s=20)
+        reply = client.submit(BRIGHT, timeout_s=WAIT_S)
         with serving(settings):
-            label = result(reply.result(20)).label
+            label = result(reply.result(WAIT_S)).label
 
     assert label == "bright"
 
@@ -310,10 +310,10 @@ def test_a_broker_that_restarts_between_frames_and_their_replies_loses_none(
     (settings.conditions / "gate.yaml").write_text(POLICY)
 
     with serving(settings), Client.from_settings(settings, tenant="gate") as client:
-        replies = [client.submit(BRIGHT, timeout_s=30) for _ in range(40)]
+        replies = [client.submit(BRIGHT, timeout_s=WAIT_S) for _ in range(40)]
         own_broker.kill()
         own_broker.start()
-        answered = [result(reply.result(30)) for reply in replies]
+        answered = [result(reply.result(WAIT_S)) for reply in replies]
 
     with sqlite3.connect(settings.database) as database:
         (rows,) = database.execute("SELECT count(*) FROM inferences").fetchone()
@@ -326,9 +326,9 @@ def test_replies_that_were_sent_while_the_connection_was_cut_arrive(settings: Se
     with Client.from_settings(settings, tenant="gate") as client:
         client.infer(BRIGHT)
         network = client._session._client.socket()  # type: ignore[union-attr] # noqa: SLF001
-        replies = [client.submit(BRIGHT, timeout_s=30) for _ in range(20)]
+        replies = [client.submit(BRIGHT, timeout_s=WAIT_S) for _ in range(20)]
         network.shutdown(socket.SHUT_RDWR)  # type: ignore[union-attr]
-        labels = [result(reply.result(30)).label for reply in replies]
+        labels = [result(reply.result(WAIT_S)).label for reply in replies]
 
     assert labels == ["bright"] * 20
 

@@ -6,11 +6,13 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,9 @@ from PIL import Image
 from appliance import manifest
 from appliance.broker import Mosquitto
 from appliance.connection import BrokerAddress
+from appliance.demo import dashboard as dashboard_module
 from appliance.demo.child import Appliance
+from appliance.demo.dashboard import Dashboard
 from appliance.demo.fleet import FleetManager
 from appliance.demo.policies import DemoPolicy, Pace, demo_policies, rehearsals
 from appliance.demo.scene import TENANTS, acl
@@ -81,7 +85,7 @@ def summary(folder: Path) -> dict[str, Any]:
     options = ("--engine", str(tiny), "--seconds", "4", "--picture", str(folder / "demo.svg"))
 
     process = delen_demo(folder, *options, "--json")
-    output, complaints = process.communicate(timeout=60)
+    output, complaints = process.communicate(timeout=WAIT_S)
 
     assert process.returncode == 0, complaints
     summary: dict[str, Any] = json.loads(output)
@@ -158,6 +162,25 @@ def test_ctrl_c_ends_it_with_a_summary_and_no_children(tmp_path: Path) -> None:
     assert "Bounds kept" in page
     assert len(children) == 4  # broker, appliance, the stand-in for its meter, dashboard
     assert not any(child.is_running() for child in children)
+
+
+def test_a_dashboard_whose_port_another_program_takes_first_listens_on_another(
+    broker: Mosquitto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find_port = dashboard_module._free_port  # noqa: SLF001
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = other.getsockname()[1]
+        ports = chain([taken], iter(find_port, None))
+        monkeypatch.setattr(dashboard_module, "_free_port", lambda: next(ports))
+        settings = {"MQTT_HOST": broker.host, "MQTT_PORT": str(broker.port)}
+
+        with Dashboard(folder=tmp_path, settings=settings) as dashboard:
+            address = dashboard.address_once_it_listens()
+            assert address is not None
+            page = httpx.get(address, trust_env=False).text
+
+    assert address != f"http://127.0.0.1:{taken}"
+    assert "Dělen" in page
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError, URLError
+from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import numpy as np
@@ -223,7 +223,7 @@ def posted(address: str, frame: bytes) -> tuple[int, dict[str, Any]] | None:
         with error:
             body = error.read()
         return (error.code, json.loads(body)) if body.startswith(b"{") else None
-    except URLError:
+    except OSError:
         return None
 
 

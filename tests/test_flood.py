@@ -128,7 +128,7 @@ def test_ten_thousand_made_up_tenants_are_one_to_the_appliance(
         with raw_client(settings) as raw:
             for number in range(made_up):
                 raw.send(publish(client.topics.request(f"tenant-{number}"), b"?" * 100))
-            answer = client.infer("gate", npy())
+            answer = client.infer("gate", npy(), timeout_s=WAIT_S)
         grown = memory_bytes(appliance) - before
 
         assert isinstance(answer, Result)
@@ -187,7 +187,7 @@ def test_a_broker_that_does_not_read_loses_readings_and_is_served_when_it_does(
     broker = start_broker()
     gateway = a_gateway(broker)
     gateway.open()
-    assert gateway.connected.wait(10)
+    assert gateway.connected.wait(WAIT_S)
     reading = bytes(100_000)
 
     with standing_still(broker):

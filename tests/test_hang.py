@@ -20,7 +20,7 @@ def test_an_appliance_whose_stage_hangs_ends_and_serves_again(
     broker: Mosquitto, tmp_path: Path
 ) -> None:
     faulty_engine(tmp_path / "engines" / NAME)
-    settings = settings_for(broker, tmp_path, stage_timeout=0.5)
+    settings = settings_for(broker, tmp_path, stage_timeout=1.0)
     with client_of(settings) as client, ApplianceProcess(settings) as appliance:
         appliance.start()
         push(client, POLICY)
@@ -33,7 +33,7 @@ def test_an_appliance_whose_stage_hangs_ends_and_serves_again(
 
     assert isinstance(hung, Rejection)
     assert hung.code == Code.ENGINE_FAILED
-    assert "stage 0 of faulty has not ended for 500 ms" in hung.detail
+    assert "stage 0 of faulty has not ended for 1 s" in hung.detail
     assert exit_code == HUNG_EXIT_CODE
     assert isinstance(after, Result)
     with Reader(settings.database) as reader:

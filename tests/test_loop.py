@@ -18,6 +18,7 @@ from appliance.loop import LOOK_EVERY_S, ExecutorLoop
 from appliance.task import Task
 from tests.simulated import BlockedBackend, SimulatedBackend, SimulatedClock
 from tests.test_executor import a_plan, a_task, an_engine
+from tests.waiting import PATIENCE_S, wait_until
 
 Outcome = tuple[Task, Code | None]
 
@@ -67,7 +68,7 @@ def test_a_task_comes_out_finished() -> None:
 
     with running.loop:
         running.loop.submit(task)
-        outcome = running.outcomes.get(timeout=5)
+        outcome = running.outcomes.get(timeout=PATIENCE_S)
 
     assert outcome == (task, None)
 
@@ -82,10 +83,10 @@ def test_a_stage_that_fails_rejects_its_task_and_the_next_one_is_answered(
     with running.loop:
         running.backend.fails_at = 1
         running.loop.submit(running.task("exit_when: exit >= 1"))
-        _, failed = running.outcomes.get(timeout=5)
+        _, failed = running.outcomes.get(timeout=PATIENCE_S)
         running.backend.fails_at = None
         running.loop.submit(running.task("exit_when: exit >= 1"))
-        _, answered = running.outcomes.get(timeout=5)
+        _, answered = running.outcomes.get(timeout=PATIENCE_S)
 
     assert (failed, answered) == (Code.ENGINE_FAILED, None)
 
@@ -97,7 +98,7 @@ def test_a_message_that_has_expired_is_turned_away_and_never_run() -> None:
 
     with running.loop:
         running.loop.submit(task)
-        _, code = running.outcomes.get(timeout=5)
+        _, code = running.outcomes.get(timeout=PATIENCE_S)
 
     assert code is Code.EXPIRED
     assert running.backend.ran == []
@@ -143,36 +144,46 @@ def test_a_tick_comes_at_the_end_at_the_latest() -> None:
     assert running.ticks >= 1
 
 
+def test_a_tick_comes_every_half_second() -> None:
+    running = RunningLoop()
+
+    with running.loop:
+        running.clock.advance(0.5)
+        wait_until(lambda: running.ticks == 1)
+        running.clock.advance(0.5)
+        wait_until(lambda: running.ticks == 2)
+
+
 @pytest.mark.parametrize(("blocked_stage", "code"), [(0, Code.EXPIRED), (2, None)])
 def test_a_task_is_dealt_with_at_its_time_while_its_stage_still_runs(
     blocked_stage: int, code: Code | None
 ) -> None:
-    engine = an_engine()
+    clock, engine = SimulatedClock(), an_engine()
     outcomes: SimpleQueue[tuple[Task, Code | None]] = SimpleQueue()
-    executor = Executor(time.monotonic)
+    executor = Executor(clock)
     with BlockedBackend(blocked_stage) as backend:
         executor.add(engine, backend)
         loop = ExecutorLoop(
             dispatcher=Dispatcher(
                 executor=executor,
-                clock=time.monotonic,
+                clock=clock,
                 finished=lambda task: outcomes.put((task, None)),
                 rejected=lambda task, code, _detail: outcomes.put((task, code)),
                 unaffordable=lambda task, _balance: outcomes.put((task, Code.TOO_MANY)),
                 failed=lambda _engine, _error: None,
             ),
             tenancy=executor.tenancy,
-            clock=time.monotonic,
+            clock=clock,
             tick=lambda: None,
         )
-        task = a_task(
-            SimulatedClock(time.monotonic()), a_plan(engine, "bounds: {response_time: 300ms}")
-        )
+        task = a_task(clock, a_plan(engine, "bounds: {response_time: 300ms}"))
         task.features = np.zeros((1, 2), np.float32)
 
         with loop:
             loop.submit(task)
-            dealt_with, outcome = outcomes.get(timeout=5)
+            wait_until(backend.is_blocked)
+            clock.advance(0.3)
+            dealt_with, outcome = outcomes.get(timeout=PATIENCE_S)
             still_running = backend.is_blocked()
             backend.release()
 
@@ -205,11 +216,10 @@ def test_a_stage_that_hangs_is_told_of_and_its_tasks_are_turned_away() -> None:
 
     with backend, loop:
         loop.submit(a_task(clock, a_plan(engine, "")))
-        while not backend.is_blocked():
-            time.sleep(0.001)
+        wait_until(backend.is_blocked)
         clock.advance(0.06)
-        sentence = told.get(timeout=10)
-        code, detail = rejected.get(timeout=10)
+        sentence = told.get(timeout=PATIENCE_S)
+        code, detail = rejected.get(timeout=PATIENCE_S)
         backend.release()
 
     assert sentence == "stage 1 of net has not ended for 50 ms"

@@ -87,7 +87,7 @@ def test_an_engine_that_hangs_as_it_is_opened_is_given_up_and_others_are_served(
 ) -> None:
     faulty_engine.faulty_engine(tmp_path / "engines" / "endless", endless=True)
     tiny_engine(tmp_path / "engines" / "tiny")
-    settings = settings_for(broker, tmp_path, stage_timeout=0.2)
+    settings = settings_for(broker, tmp_path, stage_timeout=1.0)
     with client_of(settings) as client, ApplianceProcess(settings) as appliance:
         appliance.start()
         push(client, "tenant: door\nversion: 1\nengine: tiny\n", tenant="door")

@@ -24,11 +24,10 @@ from appliance.opener import Opened, Opener
 from appliance.openings import Openings
 from appliance.shelf import EngineShelf, StageFailed
 from appliance.task import Task
+from tests.appliances import WAIT_S
 from tests.engines import tiny_engine
 from tests.factories import a_plan, a_request
 from tests.waiting import wait_until
-
-WAIT_S = 20.0
 
 
 class NotedBackend(OnnxBackend):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
+"""Not how long anything takes: a machine that others use, too, may be slow."""
 
 
 def wait_until(condition: Callable[[], bool], *, patience_s: float = PATIENCE_S) -> None:

@@ -159,7 +159,7 @@ def _quantity(value: float | None, dimension: Dimension) -> str:
     return "not profiled" if value is None else format_quantity(value, dimension)
 
 
-def push(file: File, wait: Wait = 5.0, as_json: AsJson = False) -> None:
+def push(file: File, wait: Wait = 20.0, as_json: AsJson = False) -> None:
     """Push a policy to its tenant's appliances, and say what they make of it.
 
     Exit code 1 where one turns it away, or none answers.

@@ -16,7 +16,8 @@ from appliance.demo.child import end, environment_of
 from appliance.settings import Settings
 
 _HOST = "127.0.0.1"
-_START_TIMEOUT_S = 20.0
+_START_TIMEOUT_S = 60.0
+_LISTENS, _PORT_TAKEN = "the dashboard is at ", "the dashboard cannot listen "
 _STOP_TIMEOUT_S = 5.0
 _POLL_S = 0.05
 
@@ -36,9 +37,17 @@ class Dashboard:
     def __enter__(self) -> Self:
         if importlib.util.find_spec("nicegui") is None:
             return self
+        self._start()
+        return self
+
+    @property
+    def _log(self) -> Path:
+        return self._folder / "dashboard.log"
+
+    def _start(self) -> None:
         self._port = _free_port()
         settings = {**self._settings, "DASHBOARD_HOST": _HOST, "DASHBOARD_PORT": str(self._port)}
-        with (self._folder / "dashboard.log").open("ab") as log:
+        with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "appliance.cli", "dashboard"],
                 cwd=self._folder,
@@ -48,17 +57,23 @@ class Dashboard:
                 stderr=log,
                 start_new_session=True,
             )
-        return self
 
     def address_once_it_listens(self) -> str | None:
-        """Where a browser finds it; None where NiceGUI is not installed, or it did not start."""
+        """Where a browser finds it; None where NiceGUI is not installed, or it did not start.
+
+        Another program may take the port while it starts: then it is started again on another, and
+        who answers on a port is not taken for it.
+        """
         deadline_s = time.monotonic() + _START_TIMEOUT_S
         while self._process is not None and time.monotonic() < deadline_s:
-            with socket.socket() as probe:
-                if probe.connect_ex((_HOST, self._port)) == 0:
-                    return f"http://{_HOST}:{self._port}"
-            if self._process.poll() is not None:
+            has_ended = self._process.poll() is not None
+            said = self._log.read_text(encoding="utf-8", errors="replace")
+            if has_ended and _PORT_TAKEN in said:
+                self._start()
+            elif has_ended:
                 break
+            elif _LISTENS in said:
+                return f"http://{_HOST}:{self._port}"
             time.sleep(_POLL_S)
         return None
 

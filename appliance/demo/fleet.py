@@ -12,10 +12,10 @@ from appliance.errors import ServiceError
 from appliance.messages import POLICY_STATE
 from appliance.session import Session
 
-ONLINE_TIMEOUT_S = 30.0
+ONLINE_TIMEOUT_S = 60.0
 """A small board takes its time to load Python and an engine."""
 
-IN_FORCE_TIMEOUT_S = 15.0
+IN_FORCE_TIMEOUT_S = 60.0
 _POLL_S = 0.1
 
 

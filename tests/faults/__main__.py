@@ -15,7 +15,7 @@ from statistics import median
 from tests.faults.play import Outcome, play, unplayable
 from tests.faults.schedule import Kind, schedule
 
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

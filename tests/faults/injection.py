@@ -18,7 +18,7 @@ from PIL import Image
 from tests.faults import faulty_engine, wall_clock
 from tests.faults.proxy import FAIR, Weather
 from tests.faults.schedule import Fault, Kind
-from tests.faults.world import APPLIANCE, World, wait_for
+from tests.faults.world import APPLIANCE, READY_S, World, wait_for
 
 LONGEST_DELAY_S = 0.5
 HOURS = 12
@@ -120,7 +120,7 @@ def _full_disk(world: World, _fault: Fault) -> Iterator[float | None]:
 
 @contextmanager
 def _busy_database(world: World, _fault: Fault) -> Iterator[float | None]:
-    with closing(sqlite3.connect(world.database, isolation_level=None, timeout=5.0)) as other:
+    with closing(sqlite3.connect(world.database, isolation_level=None, timeout=READY_S)) as other:
         other.execute("BEGIN IMMEDIATE")
         yield None
         other.execute("ROLLBACK")

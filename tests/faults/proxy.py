@@ -16,7 +16,7 @@ from appliance.broker import HOST
 from tests.faults.packets import ACKNOWLEDGEMENTS, Packets, kind_of
 
 _CHUNK_BYTES = 64 * 1024
-_START_S = 10.0
+_START_S = 60.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

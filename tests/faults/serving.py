@@ -15,7 +15,7 @@ import psutil
 from appliance.settings import PREFIX
 
 ROOT = Path(__file__).parents[2]
-STOP_S = 30.0
+STOP_S = 60.0
 
 
 class Serving:

@@ -13,7 +13,7 @@ from tests.faults.proxy import FAIR, Proxy, Weather
 
 ACKNOWLEDGEMENT = b"\x40\x02\x00\x01"
 PING = b"\xc0\x00"
-WAIT_S = 10.0
+WAIT_S = 60.0
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ from tests.faults.serving import ROOT, Serving
 APPLIANCE = "box"
 DIGITS = ROOT / "engines" / "digits"
 POLL_S = 0.02
-READY_S = 60.0
+READY_S = 120.0
 LINES_SHOWN = 3
 
 

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 FOUND = Path("runs") / "fuzz"
-TIMEOUT_S = 10
+TIMEOUT_S = 30
 """Of the wall's clock, for one input, on a machine that may have other things to do."""
 
 MEMORY_MB = 2048

@@ -10,11 +10,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from selenium.common.exceptions import (
+    ElementClickInterceptedException,
+    JavascriptException,
+    StaleElementReferenceException,
+)
 from selenium.webdriver import Chrome
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
@@ -23,20 +28,26 @@ from selenium.webdriver.remote.webelement import WebElement
 
 from appliance.broker import Mosquitto, free_port
 
-WAIT_S = 30.0
+WAIT_S = 60.0
 _POLL_S = 0.05
+_DRAWN_ANEW = (
+    ElementClickInterceptedException,
+    JavascriptException,
+    StaleElementReferenceException,
+)
 
 
 def wait_for(holds: Callable[[], Any], what: str) -> Any:
     """Waits until something is so, and gives what it is; fails with a sentence where it is not.
 
-    A page may be drawn anew between the look for a part of it and the look at that.
+    A page may be drawn anew between the look for a part of it and the look at that: then it is
+    looked for again.
     """
     end_s = time.monotonic() + WAIT_S
     while time.monotonic() < end_s:
-        found = holds()
-        if found:
-            return found
+        with suppress(*_DRAWN_ANEW):
+            if found := holds():
+                return found
         time.sleep(_POLL_S)
     raise AssertionError(f"after {WAIT_S:g} s still not: {what}")
 
@@ -70,7 +81,7 @@ def dashboard(broker: Mosquitto, folder: Path, *, prefix: str, **settings: objec
     finally:
         process.terminate()
         try:
-            process.wait(10)
+            process.wait(WAIT_S)
         finally:
             process.kill()
             process.wait()
@@ -171,8 +182,15 @@ class Browser:
 
     def press(self, label: str) -> None:
         """Clicks the button with a label, once it can be."""
-        wait_for(lambda: self.button(label).is_enabled(), f"{label!r} can be pressed")
-        self.button(label).click()
+
+        def is_pressed() -> bool:
+            button = self.button(label)
+            enabled = button.is_enabled()
+            if enabled:
+                button.click()
+            return enabled
+
+        wait_for(is_pressed, f"{label!r} can be pressed")
 
     def write(self, text: str) -> None:
         """Puts a text into the editor, as if pasted over what was there."""

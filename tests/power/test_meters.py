@@ -27,7 +27,7 @@ from appliance.power.tegrastats import Tegrastats
 from tests.power.lines import ORIN_NANO, THOR
 from tests.power.test_sensors import ORIN_NANO_RAILS, write
 from tests.simulated import SimulatedClock
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_S, wait_until
 
 
 def a_program(folder: Path, body: str, *, name: str = "tegrastats") -> str:
@@ -334,6 +334,8 @@ def test_a_meter_that_dies_is_opened_anew_and_its_readings_go_on(tmp_path: Path)
         import os, time
         second = os.path.exists({str(tmp_path / "ran")!r})
         open({str(tmp_path / "ran")!r}, "w")
+        while second and not os.path.exists({str(tmp_path / "go on")!r}):
+            time.sleep(0.01)
         print({THOR!r} if second else {ORIN_NANO!r}, flush=True)
         while second:
             time.sleep(0.05)
@@ -345,10 +347,11 @@ def test_a_meter_that_dies_is_opened_anew_and_its_readings_go_on(tmp_path: Path)
     with Sampler(
         "tegrastats", options=options(tmp_path, tegrastats=program), deliver=readings.put
     ) as sampler:
-        first = readings.get(timeout=10)
+        first = readings.get(timeout=PATIENCE_S)
         wait_until(lambda: sampler.status().failure is not None)
         failed = sampler.status()
-        second = readings.get(timeout=10)
+        (tmp_path / "go on").touch()
+        second = readings.get(timeout=PATIENCE_S)
         wait_until(lambda: sampler.status().failure is None)
         recovered = sampler.status()
 

@@ -33,18 +33,26 @@ def test_the_broker_holds_back_what_is_over_the_receive_maximum(
 
     with serving(settings) as service, client_of(settings) as client:
         push(client, POLICY + "queue: {limit: 1000}")
+        # Mosquitto 2.0.11 sends more than was asked for where an acknowledgement comes late, so
+        # that it is to have that of the policy first: what is published after it comes after it.
+        wait_until(lambda: service.open_deliveries() == 0)
+        telemetry = Watch(client, client.topics.appliance_telemetry(settings.appliance_id))
+        service.tell()
+        telemetry.next()
         holder = threading.Thread(target=service._loop.call, args=(hold,))  # noqa: SLF001
         holder.start()
         held.wait(WAIT_S)
         replies = [client.submit("gate", npy()) for _ in range(100)]
         client.publish("anything", b"")  # the broker has all that was sent before
-        wait_until(lambda: service.open_deliveries() > 0)
+        states = Watch(client, client.topics.policy_state("door", "+"))
+        publish_frame(settings, client.topics.policy_set("door"), b"no policy", qos=0)
+        states.next()  # so that all has come that the broker sent before
         outstanding = service.open_deliveries()
         stages_may_run.set()
         answers = [answered(reply.result(WAIT_S)) for reply in replies]
         holder.join()
 
-    assert 1 <= outstanding <= 4
+    assert outstanding == 4
     assert len(answers) == 100
 
 

@@ -152,7 +152,7 @@ def test_the_c_clients_get_a_result_for_a_jpeg(
     own = client.topics.result("gate", "c")
 
     with subprocess.Popen(
-        ["mosquitto_sub", *address, "-t", own, "-C", "1", "-W", "10", "-F", "%D %p"],
+        ["mosquitto_sub", *address, "-t", own, "-C", "1", "-W", f"{WAIT_S:.0f}", "-F", "%D %p"],
         stdout=subprocess.PIPE,
     ) as reader:
         answer = None
@@ -179,7 +179,7 @@ def test_mosquitto_rr_gets_a_reply(settings: Settings, client: Session) -> None:
         [
             *("mosquitto_rr", "-h", settings.mqtt_host, "-p", str(settings.mqtt_port)),
             *("-V", "5", "-q", "1", "-t", topics.request("gate"), "-m", "no frame"),
-            *("-e", topics.result("gate", "rr"), "-W", "10"),
+            *("-e", topics.result("gate", "rr"), "-W", f"{WAIT_S:.0f}"),
         ],
         capture_output=True,
         check=True,
