@@ -16,10 +16,7 @@ from PIL import Image
 from appliance.broker import Mosquitto
 from appliance.messages import Rejection, Reply, Result
 from appliance.settings import Settings
-from tests.appliances import (
-    WAIT_S,
-    settings_for,
-)
+from tests.appliances import WAIT_S, settings_for
 from tests.engines import tiny_engine
 
 POLICY = """

@@ -15,11 +15,7 @@ from appliance.store import Store
 from tests.waiting import wait_until
 
 NOW_S = 1_790_000_000.0
-
-
 DAY_S = 86_400.0
-
-
 RESULT = Result(
     id="r0",
     tenant="gate",

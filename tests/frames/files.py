@@ -17,11 +17,7 @@ from appliance.errors import Code, Rejected
 from appliance.frames import Limits, decode
 
 GREY = InputSpec(shape=(1, 8, 8))
-
-
 COLOUR = InputSpec(shape=(3, 8, 8), mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
-
-
 SOUND = InputSpec(shape=(1, 1600), sample_rate_hz=16_000)
 
 

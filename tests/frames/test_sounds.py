@@ -10,12 +10,7 @@ import pytest
 from appliance.engine import Kind
 from appliance.errors import Code
 from appliance.frames import decode
-from tests.frames.files import (
-    SOUND,
-    a_float_wav,
-    a_wav,
-    code_of,
-)
+from tests.frames.files import SOUND, a_float_wav, a_wav, code_of
 
 
 @pytest.mark.parametrize(

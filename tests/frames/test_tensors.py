@@ -15,13 +15,7 @@ from numpy.typing import NDArray
 from appliance.engine import InputSpec, Kind
 from appliance.errors import Code, Rejected
 from appliance.frames import decode
-from tests.frames.files import (
-    GREY,
-    an_npy,
-    an_npy_of,
-    code_of,
-    decodes_or_is_rejected,
-)
+from tests.frames.files import GREY, an_npy, an_npy_of, code_of, decodes_or_is_rejected
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (1, 1, 8, 8)])

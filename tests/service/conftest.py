@@ -10,11 +10,7 @@ import pytest
 from appliance.broker import Mosquitto
 from appliance.session import Session
 from appliance.settings import Settings
-from tests.appliances import (
-    client_of,
-    push,
-    serving,
-)
+from tests.appliances import client_of, push, serving
 from tests.gate import POLICY, gate_settings
 
 

@@ -9,13 +9,7 @@ from queue import Empty
 import pytest
 
 from appliance.broker import Mosquitto
-from tests.appliances import (
-    WAIT_S,
-    Watch,
-    client_of,
-    push,
-    serving,
-)
+from tests.appliances import WAIT_S, Watch, client_of, push, serving
 from tests.conftest import StartBroker
 from tests.gate import POLICY, answered, gate_settings, npy, publish_frame
 from tests.waiting import wait_until

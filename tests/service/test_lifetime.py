@@ -13,14 +13,7 @@ from appliance.broker import Mosquitto
 from appliance.reader import Reader
 from appliance.session import Session
 from appliance.settings import Settings
-from tests.appliances import (
-    WAIT_S,
-    ApplianceProcess,
-    Watch,
-    client_of,
-    push,
-    serving,
-)
+from tests.appliances import WAIT_S, ApplianceProcess, Watch, client_of, push, serving
 from tests.gate import POLICY, gate_settings, npy
 
 

@@ -6,13 +6,7 @@ from pathlib import Path
 
 from appliance.session import Session
 from appliance.settings import Settings
-from tests.appliances import (
-    WAIT_S,
-    Watch,
-    client_of,
-    push,
-    serving,
-)
+from tests.appliances import WAIT_S, Watch, client_of, push, serving
 from tests.conftest import StartBroker
 from tests.gate import POLICY, answered, gate_settings, npy, rejected
 

@@ -17,13 +17,7 @@ from appliance.messages import REPLY, Rejection, Result
 from appliance.reader import Reader
 from appliance.session import Session
 from appliance.settings import Settings
-from tests.appliances import (
-    WAIT_S,
-    Watch,
-    client_of,
-    push,
-    serving,
-)
+from tests.appliances import WAIT_S, Watch, client_of, push, serving
 from tests.gate import POLICY, answered, gate_settings, jpeg, npy, publish_frame, rejected
 
 

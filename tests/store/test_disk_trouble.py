@@ -12,15 +12,7 @@ import pytest
 
 from appliance.errors import StoreError
 from appliance.store import UNACKNOWLEDGED_RECORDS, Store
-from tests.stores import (
-    DAY_S,
-    RESULT,
-    Gateway,
-    locked,
-    logged,
-    opened,
-    result,
-)
+from tests.stores import DAY_S, RESULT, Gateway, locked, logged, opened, result
 from tests.waiting import wait_until
 
 

@@ -10,13 +10,7 @@ from sqlite_utils import Database
 from appliance.errors import StoreError
 from appliance.migrations import MIGRATIONS
 from appliance.reader import Reader
-from tests.stores import (
-    NOW_S,
-    RESULT,
-    log_all,
-    logged,
-    opened,
-)
+from tests.stores import NOW_S, RESULT, log_all, logged, opened
 
 
 def test_an_older_database_is_copied_and_then_migrated(path: Path) -> None:

@@ -11,11 +11,7 @@ import pytest
 
 from appliance.errors import StoreError
 from appliance.reader import Reader
-from tests.stores import (
-    NOW_S,
-    locked,
-    opened,
-)
+from tests.stores import NOW_S, locked, opened
 
 
 def test_a_policy_is_in_force_after_a_restart(path: Path) -> None:

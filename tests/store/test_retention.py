@@ -5,15 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from appliance.reader import Reader
-from tests.stores import (
-    DAY_S,
-    NOW_S,
-    Gateway,
-    log_all,
-    logged,
-    opened,
-    result,
-)
+from tests.stores import DAY_S, NOW_S, Gateway, log_all, logged, opened, result
 from tests.waiting import wait_until
 
 
