@@ -225,7 +225,7 @@ class Writer:
         db = self._file.ready()
         self._wal.require_room(db)
         with writing(db):
-            _insert_all(db, batch)
+            _insert_each(db, batch)
 
     def _stumble(self, error: Exception) -> None:
         if self.failure is None:
@@ -313,7 +313,7 @@ class Writer:
                     item.done.set_exception(StoreError(self.failure or "The store is closed."))
 
 
-def _insert_all(db: Database, batch: list[Record | Accounts]) -> None:
+def _insert_each(db: Database, batch: list[Record | Accounts]) -> None:
     reported = Reported()
     for item in batch:
         if isinstance(item, Accounts):
@@ -328,6 +328,7 @@ def _insert(db: Database, record: Record) -> bool:
     try:
         return records.insert(db.conn, record.reply, record.key)
     except UnicodeDecodeError:
+        # A ValueError as well, but one that tells of damage.
         raise
     except (sqlite3.InterfaceError, sqlite3.ProgrammingError, ValueError, OverflowError) as error:
         # Trying it again cannot help, and unacknowledged it would come back for ever.
