@@ -24,7 +24,7 @@ def register(app: typer.Typer) -> None:
     app.command("compile")(compile_)
 
 
-def compile_(  # noqa: PLR0913 - a flag each
+def compile_(
     engine: Annotated[Path, typer.Argument(help="an engine folder with ONNX stages")],
     precision: Annotated[
         Precision | None,

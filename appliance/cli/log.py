@@ -40,7 +40,7 @@ def _duration_s(text: str) -> float:
     return duration_s
 
 
-def log(  # noqa: PLR0913 - an argument an option
+def log(
     *,
     tenant: Annotated[str | None, typer.Option(help="only this tenant's")] = None,
     since: Annotated[

@@ -39,7 +39,7 @@ def register(app: typer.Typer) -> None:
     app.command()(profile)
 
 
-def profile(  # noqa: PLR0913 - a flag each
+def profile(
     engine: Annotated[Path, typer.Argument(help="an engine folder")],
     dataset: Annotated[
         str | None,

@@ -53,7 +53,7 @@ def _level(name: str | None) -> str | None:
     return name
 
 
-def send(  # noqa: PLR0913 - an argument an option
+def send(
     tenant: Annotated[str, typer.Argument(callback=_tenant, help="the tenant's name")],
     paths: Annotated[
         list[Path],
@@ -95,7 +95,7 @@ def send(  # noqa: PLR0913 - an argument an option
         raise typer.Exit(1)
 
 
-def exchange(  # noqa: PLR0913 - a frame's way has as many parts
+def exchange(
     client: Session,
     tenant: str,
     paths: Iterable[Path],

@@ -47,7 +47,7 @@ def _seconds(text: str) -> float:
     return seconds
 
 
-def simulate(  # noqa: PLR0913 - an argument an option
+def simulate(
     policies: Annotated[
         list[Path] | None,
         typer.Argument(exists=True, dir_okay=False, help="policy files, one a tenant"),
@@ -130,7 +130,7 @@ def _plans(files: Iterable[Path], engines: Engines) -> dict[str, Plan]:
     return plans
 
 
-def _load(  # noqa: PLR0913 - what the command was given
+def _load(
     text: str,
     plans: Mapping[str, Plan],
     engines: Engines,

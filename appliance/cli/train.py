@@ -40,7 +40,7 @@ class InputType(str, Enum):
     AUDIO = "audio"
 
 
-def train(  # noqa: PLR0913 - a flag each
+def train(
     network: Annotated[
         str,
         typer.Option("--network", "--model", "-m", help=f"{' | '.join(NAMES)} | FILE.py:FUNCTION"),
