@@ -42,7 +42,7 @@ MAX_TIMEOUT_S = 2.0**32 - 1.0
 
 MAX_CONTENT_TYPE_BYTES = 1024
 
-PORT, TLS_PORT = 1883, 8883
+PORT, TLS_PORT, MAX_PORT = 1883, 8883, 65_535
 
 
 class RequestRejected(DelenError):
@@ -91,6 +91,7 @@ class _TenantsClient:
                 tls_cert=_path(tls_cert),
                 tls_key=_path(tls_key),
             )
+        _check_place(broker, prefix)
         self.tenant = tenant
         self._broker = broker
         self._prefix = prefix
@@ -333,6 +334,19 @@ class AsyncClient(_TenantsClient):
 
 def _path(path: Path | str | None) -> Path | None:
     return None if path is None else Path(path)
+
+
+def _check_place(broker: BrokerAddress, prefix: str) -> None:
+    """Raises ValueError for what is waited for in vain: no broker is there, no topic is below."""
+    if not broker.host:
+        raise ValueError("'' is no broker: give its host's name or address")
+    if not 1 <= broker.port <= MAX_PORT:
+        raise ValueError(
+            f"{broker.port} is no port: brokers listen on 1 to {MAX_PORT}, mostly 1883"
+        )
+    for level in prefix.split("/"):
+        if (fault := level_fault(level)) is not None:
+            raise ValueError(f"{prefix!r} is no prefix of topics: {fault}")
 
 
 def _check(*, content_type: str | None, stream: str | None, timeout_s: float) -> None:

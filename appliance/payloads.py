@@ -54,7 +54,7 @@ def payload_of(frame: Frame) -> Payload:
     if hasattr(frame, "__array__"):
         return _array(np.asarray(frame))
     raise FrameError(
-        f"a {type(frame).__name__} is no frame: give bytes (of an open file, its read()), a path,"
+        f"{type(frame).__name__} is no frame: give bytes (of an open file, its read()), a path,"
         " a numpy array or a PIL image"
     )
 

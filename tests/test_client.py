@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -152,6 +153,24 @@ def test_what_a_request_cannot_say_is_refused_and_the_next_is_answered(
 def test_a_name_that_no_tenant_has_is_refused_before_anything_is_sent() -> None:
     with pytest.raises(ValueError, match="'a/b' is no tenant"):
         Client(tenant="a/b")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"broker": ""}, "no broker"),
+        ({"port": 99_999}, "99999 is no port"),
+        ({"port": -1}, "no port"),
+        ({"prefix": "delen/#"}, "no prefix"),
+        ({"prefix": "delen/"}, "no prefix"),
+    ],
+)
+def test_a_place_where_no_appliance_can_be_is_refused_at_once(
+    wrong: dict[str, Any], said: str
+) -> None:
+    for kind in (Client, AsyncClient):
+        with pytest.raises(ValueError, match=said):
+            kind(**{"tenant": "gate", **wrong})
 
 
 def test_a_frame_beyond_what_mqtt_can_say_is_never_sent(client: Client) -> None:

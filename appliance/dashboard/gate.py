@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qs, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import cookie_parser
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -39,12 +39,17 @@ _HEADERS = {
 
 
 def session_token(headers: Headers) -> str | None:
-    """The session that a request's cookies name."""
+    """The session that a request's cookies name, whatever stands there of other servers."""
+    return cookie_parser(headers.get("cookie", "")).get(_cookie_name(headers))
+
+
+def _cookie_name(headers: Headers) -> str:
+    """One for each port: browsers send a host's cookies to every server there."""
     try:
-        cookie = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
-    except CookieError:
-        return None
-    return None if cookie is None else cookie.value
+        port = urlsplit(f"//{headers.get('host', '')}").port
+    except ValueError:
+        port = None
+    return COOKIE if port is None else f"{COOKIE}_{port}"
 
 
 class Gate:
@@ -98,16 +103,16 @@ class Gate:
                     return RedirectResponse("/", 303)
                 return HTMLResponse(login_page(), headers={"cache-control": "no-store"})
             case (path, "POST") if path == LOGIN:
-                return await self._log_in(scope, receive)
+                return await self._log_in(scope, headers, receive)
             case (path, "POST") if path == LOGOUT:
                 self._sessions.log_out(session_token(headers))
                 answer = RedirectResponse(LOGIN, 303)
-                answer.delete_cookie(COOKIE)
+                answer.delete_cookie(_cookie_name(headers))
                 return answer
             case _:
                 return None
 
-    async def _log_in(self, scope: Scope, receive: Receive) -> Response:
+    async def _log_in(self, scope: Scope, headers: Headers, receive: Receive) -> Response:
         form = parse_qs((await _body(receive)).decode(errors="replace"))
         password = form.get("password", [""])[0]
         address = scope["client"][0] if scope.get("client") else ""
@@ -117,7 +122,7 @@ class Gate:
             return HTMLResponse(login_page(str(error)), 401, {"cache-control": "no-store"})
         answer = RedirectResponse("/", 303)
         answer.set_cookie(
-            COOKIE,
+            _cookie_name(headers),
             token,
             max_age=int(SESSION_S),
             httponly=True,

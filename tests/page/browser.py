@@ -112,6 +112,10 @@ class Browser:
     def close(self) -> None:
         self.driver.quit()
 
+    def forget(self) -> None:
+        """All cookies, of whichever server."""
+        self._command("Network.clearBrowserCookies", {})
+
     def size(self, width: int, height: int, *, dark: bool = False) -> None:
         """The window, in CSS pixels, and what the system is said to prefer."""
         self._command(

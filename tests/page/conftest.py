@@ -27,7 +27,7 @@ def chromium() -> Iterator[Browser]:
 @pytest.fixture
 def browser(chromium: Browser) -> Iterator[Browser]:
     """Without cookies, of the usual size; nothing may have gone wrong in it afterwards."""
-    chromium.driver.delete_all_cookies()
+    chromium.forget()
     chromium.size(1280, 1000)
     chromium.addresses()
     chromium.complaints()

@@ -10,8 +10,10 @@ from pathlib import Path
 import httpx
 import pytest
 from selenium.webdriver.common.by import By
+from starlette.datastructures import Headers
 
 from appliance.broker import Mosquitto
+from appliance.dashboard.gate import session_token
 from tests.page.browser import Browser, dashboard, wait_for
 from tests.page.conftest import Say
 from tests.reports import PREFIX, policy_state, status
@@ -70,6 +72,29 @@ def test_nothing_behind_the_gate_is_told_without_a_session(
             answer = httpx.get(url + path)
 
             assert (answer.status_code, answer.headers["location"]) == (303, "/login"), path
+
+
+@pytest.mark.parametrize("other", ['p={"a": "b c"}', "x[y]=1", 'q="open', "flag", "k=\xe9"])
+def test_cookies_of_other_servers_on_the_host_keep_nobody_out(other: str) -> None:
+    headers = Headers({"host": "box:8088", "cookie": f"{other}; delen_session_8088=mine; z=1"})
+
+    assert session_token(headers) == "mine"
+
+
+def test_two_dashboards_on_a_host_do_not_log_each_other_out(
+    own_broker: Mosquitto, folder: Path
+) -> None:
+    with (
+        dashboard(own_broker, folder, prefix=PREFIX, dashboard_password=PASSWORD) as one,
+        dashboard(own_broker, folder, prefix=PREFIX, dashboard_password=PASSWORD) as other,
+        httpx.Client(follow_redirects=True) as browser,
+    ):
+        for url in (one, other):
+            browser.post(f"{url}/login", data={"password": PASSWORD})
+
+        pages = [browser.get(url) for url in (one, other)]
+
+    assert [page.url.path for page in pages] == ["/", "/"]
 
 
 def test_attempts_to_log_in_are_limited(own_broker: Mosquitto, folder: Path) -> None:
