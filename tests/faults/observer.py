@@ -31,6 +31,7 @@ class Observer:
         self.heard: list[Heard] = []
         self.told: list[Told] = []
         self.joules: list[Joules] = []
+        self.statuses: list[bytes] = []
         self._topics = topics
         self._appliance = appliance
         self._port = port
@@ -45,6 +46,10 @@ class Observer:
         self._client.on_subscribe = lambda *_: self._ready.set()
         self._client.message_callback_add(f"{topics.prefix}/+/result/#", self._hear)
         self._client.message_callback_add(f"{topics.prefix}/+/policy/state/+", self._take_state)
+        self._client.message_callback_add(
+            topics.appliance_status(appliance),
+            lambda _client, _data, message: self.statuses.append(bytes(message.payload)),
+        )
         self._client.message_callback_add(
             topics.appliance_telemetry(appliance), self._take_telemetry
         )

@@ -128,9 +128,14 @@ class World:
             self.load.fleet.push(tenant, engine)
         self.serving.start()
         everyone = {(tenant, 1) for tenant in ENGINES}
-        if not wait_for(
-            lambda: everyone <= {(one.tenant, one.version) for one in self.observer.told}, READY_S
-        ):
+
+        def is_ready() -> bool:
+            # What policies are in force is told before the requests are subscribed to.
+            return b"online" in self.observer.statuses and everyone <= {
+                (one.tenant, one.version) for one in self.observer.told
+            }
+
+        if not wait_for(is_ready, READY_S):
             last = self.serving.log.read_text(errors="replace").splitlines()[-LINES_SHOWN:]
             raise TimeoutError(
                 "the policies are not in force; the log ends with: " + "; ".join(last)
