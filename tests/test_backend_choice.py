@@ -255,14 +255,14 @@ def test_serving_with_compile_auto_builds_before_it_goes_online(
 
 BUILDS_FOR_EVER = """
 import threading
-from appliance.cli.main import app
+from appliance.cli.main import command_line
 from tests.doubles.board import Board
 from tests.doubles.installed import doubles
 
 with doubles(Board()):
     import tensorrt
     tensorrt.Builder.build_serialized_network = lambda *_: threading.Event().wait()
-    app(["serve"])
+    command_line("serve")(["serve"])
 """
 
 
