@@ -102,11 +102,23 @@ def verify(path: Path) -> int:
         refuse_foreign(db, path)
         if "inferences" not in db.table_names():
             raise DatabaseDamaged(f"The file {path} holds no database of this program's.")
+        if access == "immutable=1":
+            _refuse_cut_off(db, path)
         check(db, path, limit_s=TAKES_AT_MOST_S)
         if "policies" not in db.table_names():
             return 0
         statement = "SELECT COUNT(*) FROM policies WHERE replaced_s IS NULL AND removed_s IS NULL"
         return int(db.execute(statement).fetchone()[0])
+
+
+def _refuse_cut_off(db: Database, path: Path) -> None:
+    """SQLite reads a last page that is cut off as one that ends in zeros."""
+    (pages,), (page_bytes,) = (
+        db.execute(f"PRAGMA {name}").fetchone() for name in ("page_count", "page_size")
+    )
+    missing = pages * page_bytes - path.stat().st_size
+    if missing > 0:
+        raise DatabaseDamaged(f"The database {path} is damaged: its last {missing} bytes are gone.")
 
 
 def copy(backup: Path, target: Path) -> None:
@@ -171,6 +183,8 @@ def _refuse_to_overwrite(database: Path, target: Path) -> None:
         raise StoreError(f"{target} is a folder: name a file in it.")
     if not target.exists():
         return
+    if not target.is_file():
+        raise StoreError(f"{target} is no file that could be replaced: name another file.")
     if target.samefile(database):
         raise StoreError(f"{target} is the database itself: name another file.")
     try:

@@ -193,9 +193,10 @@ backups.take(Path(sys.argv[1]), Path(sys.argv[2]), with_log=True)
     assert {name for name in names(path.parent) if "copy" in name} == {"copy.db"}
 
 
-@pytest.mark.parametrize("place", ["delen.db", "letter.txt", "."])
+@pytest.mark.parametrize("place", ["delen.db", "letter.txt", ".", "pipe"])
 def test_a_backup_overwrites_nothing_but_a_backup(path: Path, place: str) -> None:
     log_all(path, RESULT)
+    os.mkfifo(path.parent / "pipe")
     (path.parent / "letter.txt").write_text("dear " * 1000)
 
     with pytest.raises(StoreError, match="name a"):
@@ -291,6 +292,12 @@ def _damaged(path: Path, target: Path) -> None:
         file.write(os.urandom(40_000))
 
 
+def _cut_off(path: Path, target: Path) -> None:
+    """As it is where a copy ended too early, in its last page."""
+    backups.take(path, target, with_log=True)
+    os.truncate(target, target.stat().st_size - 1)
+
+
 def _foreign(_path: Path, target: Path) -> None:
     with Database(target) as foreign:
         foreign.table("photos").insert({"id": 1})
@@ -313,6 +320,7 @@ def _missing(_path: Path, _target: Path) -> None:
     [
         (_newer, "newer version"),
         (_damaged, "damaged"),
+        (_cut_off, "its last 1 bytes are gone"),
         (_foreign, "another program"),
         (_text, "damaged"),
         (_empty, "no database of this program's"),
