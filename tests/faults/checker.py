@@ -9,6 +9,7 @@ from math import fsum, inf
 
 from appliance.energy import IDLE, UNATTRIBUTED
 from appliance.messages import Rejection, Reply, Result
+from tests.faults.agreement import disagreements
 from tests.faults.history import Heard, History, Row, Sent
 
 ROUNDING_J = 1e-5
@@ -23,6 +24,7 @@ def violations(history: History) -> list[str]:
         *_of_messages(history),
         *_of_policies(history),
         *_of_energy(history),
+        *disagreements(history),
     ]
 
 

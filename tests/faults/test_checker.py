@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -160,10 +161,11 @@ def answer_elsewhere(history: History) -> History:
 
 
 def reject_a_request(history: History) -> History:
-    first = history.sent[0]
-    rejection = replace(REJECTION, id="no", tenant=first.tenant, stream=first.stream)
+    first, id_ = history.sent[0], history.rows[0].reply.id
+    rejection = replace(REJECTION, id=id_, tenant=first.tenant, stream=first.stream)
     row = Row(reply=rejection, correlation=first.correlation)
-    return with_rows(history, [row, *history.rows[1:]])
+    told = replace(history, heard=[heard_as(first, rejection), *history.heard[1:]])
+    return with_rows(told, [row, *history.rows[1:]])
 
 
 def change_a_joule(history: History) -> History:
@@ -199,6 +201,87 @@ def put_a_rejected_policy_in_force(history: History) -> History:
 
 def forget_a_policy(history: History) -> History:
     return replace(history, in_force={"meter": 2})
+
+
+def spoil_a_message(history: History, **changes: Any) -> History:
+    first, *rest = history.heard
+    return replace(history, heard=[replace(first, reply=replace(first.reply, **changes)), *rest])
+
+
+def answer_otherwise_than_logged(history: History) -> History:
+    return spoil_a_message(history, label="another")
+
+
+def answer_without_a_row(history: History) -> History:
+    return spoil_a_message(history, id="in no log")
+
+
+def answer_under_another_stream(history: History) -> History:
+    return spoil_a_message(history, stream="s9")
+
+
+def answer_a_siblings_request(history: History) -> History:
+    first, second, *rest = history.heard
+    marks = first.correlation, second.correlation
+    swapped = [replace(first, correlation=marks[1]), replace(second, correlation=marks[0])]
+    return replace(history, heard=[*swapped, *rest])
+
+
+def log_what_nobody_sent(history: History) -> History:
+    reply = replace(history.rows[0].reply, id="phantom", tenant="ghost")
+    return with_rows(history, [*history.rows, Row(reply=reply, correlation=None)])
+
+
+def put_a_policy_in_force_that_nobody_pushed(history: History) -> History:
+    return replace(history, in_force={**history.in_force, "ghost": 1})
+
+
+def tell_an_older_version_again(history: History) -> History:
+    return replace(history, told=[*history.told, Told(tenant="gate", version=1)])
+
+
+def charge_less_than_nothing(history: History) -> History:
+    first, *rest = history.ledger
+    return replace(history, ledger=[replace(first, modelled_j=-1.0), *rest])
+
+
+def measure_less_as_time_goes_on(history: History) -> History:
+    more = replace(history.joules[0], idle_j=4.0, integrated_j=history.joules[0].integrated_j + 2)
+    return replace(history, joules=[more, *history.joules])
+
+
+DISAGREES = [
+    (answer_otherwise_than_logged, "gate-0 is another on d/gate/result than in the log"),
+    (answer_under_another_stream, "the stream s9"),
+    (answer_elsewhere, "d/gate/result/other"),
+    (log_what_nobody_sent, "the answer phantom for ghost, which nobody asked for"),
+    (put_a_policy_in_force_that_nobody_pushed, "in force for ghost, for which nobody pushed"),
+    (tell_an_older_version_again, "gate was told version 1 after version 2"),
+    (charge_less_than_nothing, "less than nothing for gate"),
+    (measure_less_as_time_goes_on, "J were measured, after"),
+]
+
+
+@pytest.mark.parametrize("history", [MARKED, UNMARKED], ids=["marked", "unmarked"])
+@pytest.mark.parametrize(("spoil", "sentence"), DISAGREES)
+def test_what_disagrees_is_caught(
+    spoil: Callable[[History], History], sentence: str, history: History
+) -> None:
+    found = violations(spoil(history))
+
+    assert any(sentence in one for one in found), found
+
+
+def test_an_answer_that_is_in_no_log_is_caught() -> None:
+    found = violations(answer_without_a_row(UNMARKED))
+
+    assert "the reply in no log on d/gate/result is not in the log" in found
+
+
+def test_an_answer_to_a_siblings_request_is_caught() -> None:
+    found = violations(answer_a_siblings_request(MARKED))
+
+    assert any("went to another request than it is logged for" in one for one in found), found
 
 
 @pytest.mark.parametrize(
