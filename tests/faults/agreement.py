@@ -73,8 +73,9 @@ def _of_streams(history: History) -> Iterator[str]:
 def _of_policies(history: History) -> Iterator[str]:
     for tenant in history.in_force.keys() - {push.tenant for push in history.pushes}:
         yield f"a policy is in force for {tenant}, for which nobody pushed one"
-    if history.rows_lost_until_s > -inf:
-        # From a backup an older one may come into force, until the retained one does.
+    if history.rows_lost_until_s > -inf or history.forgotten:
+        # From a backup an older one may come into force, until the retained one does; and a killed
+        # broker tells what it had retained when it last saved.
         return
     latest: dict[str, int] = {}
     for told in history.told:
