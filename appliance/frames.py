@@ -139,10 +139,9 @@ def _decode_image(payload: Payload, spec: InputSpec, limits: Limits) -> Tensor:
     image = _open_image(payload, limits, "L" if channels == 1 else "RGB", enough)
     if image.size != (width, height):
         image = _resized(image, (width, height), spec.resize)
-    pixels = np.asarray(image)
+    pixels = np.asarray(image).reshape(height, width, channels)
     if np.dtype(spec.dtype).kind == "f":
-        pixels = _normalised(pixels, spec)
-    pixels = pixels.reshape(height, width, channels)
+        return _normalised(pixels, spec).astype(spec.dtype, copy=False)[None]
     if spec.layout == "CHW":
         pixels = pixels.transpose(2, 0, 1)
     return pixels.astype(spec.dtype, copy=False)[None]
@@ -263,12 +262,21 @@ def _padded(image: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 
 def _normalised(pixels: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.float32]:
-    values = pixels.astype(np.float32)
-    values *= 1.0 / 255.0
-    if spec.mean:
-        values -= np.asarray(spec.mean, np.float32)
-    if spec.std:
-        values /= np.asarray(spec.std, np.float32)
+    """Pixels of shape (height, width, channels) as values in the input's shape.
+
+    They are written once, where they stay: a picture's floats take longer to move than to reckon.
+    """
+    values = np.empty(spec.shape, np.float32)
+    planes = values if spec.layout == "CHW" else values.transpose(2, 0, 1)
+    # One mean or deviation may be given for all channels.
+    means, deviations = (np.resize(given, len(planes)) for given in (spec.mean, spec.std))
+    for channel in range(len(planes)):
+        plane = planes[channel]
+        np.multiply(pixels[:, :, channel], np.float32(1.0 / 255.0), out=plane)
+        if spec.mean:
+            plane -= np.float32(means[channel])
+        if spec.std:
+            plane /= np.float32(deviations[channel])
     return values
 
 

@@ -276,7 +276,9 @@ def test_a_killed_appliance_loses_nothing_of_the_ledger_that_was_written_as_it_r
             for _ in range(20):
                 result(client.infer("gate", npy()))
         with Reader(settings.database) as reader:
-            wait_until(lambda: sum(row.modelled_j for row in reader.ledger(period_s=ALWAYS_S)) > 1.99)
+            wait_until(
+                lambda: sum(row.modelled_j for row in reader.ledger(period_s=ALWAYS_S)) > 1.99
+            )
         process.kill()
 
     with Reader(settings.database) as reader:

@@ -39,6 +39,24 @@ def test_a_jpeg_is_resized_scaled_and_normalised_by_channel() -> None:
     np.testing.assert_allclose(tensor[0, 1:], -2.0, atol=0.05)
 
 
+@pytest.mark.parametrize("layout", ["CHW", "HWC"])
+@pytest.mark.parametrize(
+    ("mean", "std"),
+    [((), ()), ((0.5,), (0.25,)), ((0.1, 0.2, 0.3), ()), ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))],
+)
+def test_each_channel_has_its_own_mean_and_deviation_or_all_have_one(
+    layout: str, mean: tuple[float, ...], std: tuple[float, ...]
+) -> None:
+    shape = (3, 8, 8) if layout == "CHW" else (8, 8, 3)
+    spec = InputSpec(shape=shape, layout=layout, mean=mean, std=std)
+
+    tensor = decode(a_png(colour=(255, 51, 0)), None, spec, Kind.IMAGE)
+
+    expected = (np.array([1.0, 0.2, 0.0]) - np.array(mean or 0.0)) / np.array(std or 1.0)
+    channels = tensor[0] if layout == "HWC" else tensor[0].transpose(1, 2, 0)
+    np.testing.assert_allclose(channels, np.broadcast_to(expected, (8, 8, 3)), atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("mode", "colour", "value"),
     [
