@@ -256,7 +256,6 @@ class Connection:
         was_up, self._is_up = self._is_up, False
         if was_up and not self._closing:
             self._choose_retry(reason)
-        if was_up and not self._closing:
             sentence = f"the connection to the broker at {self._broker} is lost: {reason}"
             self._listener.lost(sentence)
 
