@@ -302,7 +302,8 @@ def test_a_data_volume_that_fills_up_stops_the_log_but_not_the_answers(
         said = ""
         while "The log cannot be written" not in said:
             assert time.monotonic() < deadline_s, said
-            assert are_answered(gate, FRAMES)
+            # Few, since it says so within a second only, and answers 64 that are not logged.
+            assert are_answered(gate, FRAMES[:10])
             said = composition.engine.try_("exec", twin, "delen", "health").stdout
 
         assert are_answered(gate, FRAMES[:5])
