@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from queue import Empty, SimpleQueue
+from queue import Empty, Queue
 from typing import TypeVar
 
 from typing_extensions import Self
@@ -79,7 +79,8 @@ class ExecutorLoop:
         self._clock = clock
         self._tick = tick
         self._tick_due_s = clock() + TICK_S
-        self._inbox: SimpleQueue[Task | Callable[[], None]] = SimpleQueue()
+        # Before Python 3.13 a SimpleQueue may wait for ever for what it is to wait for a while.
+        self._inbox: Queue[Task | Callable[[], None]] = Queue()
         self._idle = True
         self._stopping = False
         self._contexts: dict[int, ExitStack] = {}

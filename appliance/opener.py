@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import threading
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from queue import SimpleQueue
 
@@ -24,6 +25,11 @@ from appliance.openings import Openings
 _log = logging.getLogger(__name__)
 
 WARM_UP_RUNS = 16
+
+GRACE_S = 5.0
+"""How long after its time an opening has, to be told of and to be ended in good order."""
+
+_STDERR = 2
 
 CALIBRATION_TIMEOUT_S = 2.0
 CALIBRATION_PIECE_S = 0.05
@@ -136,8 +142,16 @@ class Opener:
             grown_bytes=resident.settled_bytes() - before_bytes,
         )
 
-    def _limited(self, engine: Engine) -> AbstractContextManager[None]:
-        return self._loop.limited(f"the opening of the engine {engine.name}", self._timeout_s)
+    @contextmanager
+    def _limited(self, engine: Engine) -> Iterator[None]:
+        with self._loop.limited(f"the opening of the engine {engine.name}", self._timeout_s):
+            # ONNX Runtime 1.23 has every thread of Python's wait while it opens a session: then
+            # there is none that could tell, and only what needs none can end the process.
+            faulthandler.dump_traceback_later(self._timeout_s + GRACE_S, exit=True, file=_STDERR)
+            try:
+                yield
+            finally:
+                faulthandler.cancel_dump_traceback_later()
 
     def _enter(self, engine: Engine) -> Backend:
         context = self._new_backend(engine)

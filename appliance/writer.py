@@ -10,7 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
-from queue import Empty, SimpleQueue
+from queue import Empty, Queue
 from typing import Any
 
 from sqlite_utils import Database
@@ -82,7 +82,8 @@ class Inbox:
 
     def __init__(self, gathering: Gathering) -> None:
         self._gathering = gathering
-        self._queue: SimpleQueue[Item] = SimpleQueue()
+        # Before Python 3.13 a SimpleQueue may wait for ever for what it is to wait for a while.
+        self._queue: Queue[Item] = Queue()
         self._hurry = threading.Event()
 
     def __len__(self) -> int:

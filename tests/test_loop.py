@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from queue import SimpleQueue
 
 import numpy as np
 import pytest
 
+import appliance
 from appliance.dispatcher import Dispatcher
 from appliance.engine import Engine
 from appliance.errors import Code, EngineError
@@ -21,6 +23,8 @@ from tests.test_executor import a_plan, a_task, an_engine
 from tests.waiting import PATIENCE_S, wait_until
 
 Outcome = tuple[Task, Code | None]
+
+PACKAGE = Path(appliance.__file__).parent
 
 
 class RunningLoop:
@@ -285,3 +289,11 @@ def a_watching_loop(clock: Callable[[], float], told: SimpleQueue[str]) -> Execu
         tick=lambda: None,
         hung=told.put,
     )
+
+
+def test_nobody_waits_for_a_while_at_a_queue_that_may_make_it_for_ever() -> None:
+    modules = [path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py")]
+
+    # CPython takes what is left of a time, where that is below nothing, for no limit (until 3.12).
+    assert any("SimpleQueue()" in module for module in modules)
+    assert not any("SimpleQueue()" in module and ".get(timeout" in module for module in modules)

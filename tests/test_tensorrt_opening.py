@@ -125,7 +125,9 @@ def test_a_plan_whose_input_is_its_output_is_an_engine_error(board: Board, engin
     turned = helper.make_graph(
         [helper.make_node("Identity", [OUTPUT], [INPUT])], "turned", axes[:1], axes[1:]
     )
-    onnx.save(helper.make_model(turned, ir_version=9), path)
+    onnx.save(
+        helper.make_model(turned, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path
+    )
     planned(engine)
 
     with pytest.raises(EngineError, match="a stage here has input, output"):
