@@ -10,7 +10,7 @@ from enum import IntEnum
 class Code(IntEnum):
     """Why a frame or a policy is turned away; the numbers follow HTTP's meanings."""
 
-    __str__ = int.__str__  # as from Python 3.11 on
+    __str__ = int.__repr__  # as from Python 3.11 on
 
     MALFORMED = 400
     FOREIGN_RESPONSE_TOPIC = 403

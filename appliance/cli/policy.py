@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from queue import Empty, SimpleQueue
+from queue import Empty, Queue
 from typing import Annotated, Any
 
 import typer
@@ -166,7 +166,7 @@ def push(file: File, wait: Wait = 20.0, as_json: AsJson = False) -> None:
     """
     source = file.read_bytes()
     policy = parse_policy(source)
-    states: SimpleQueue[PolicyState] = SimpleQueue()
+    states: Queue[PolicyState] = Queue()
 
     def received(_topic: str, payload: bytes, retained: bool) -> None:
         if payload and not retained:
@@ -189,7 +189,7 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show what is in force for a tenant, on every appliance that has a policy of it."""
-    states: SimpleQueue[PolicyState] = SimpleQueue()
+    states: Queue[PolicyState] = Queue()
 
     def received(_topic: str, payload: bytes, _retained: bool) -> None:
         if payload:
@@ -208,7 +208,7 @@ def _client() -> Session:
     return Session(BrokerAddress.of(settings), prefix=settings.topic_prefix)
 
 
-def _gather(states: SimpleQueue[PolicyState], wait_s: float) -> list[PolicyState]:
+def _gather(states: Queue[PolicyState], wait_s: float) -> list[PolicyState]:
     """The latest state of each appliance that answers, the first in time, more right after."""
     latest: dict[str, PolicyState] = {}
     try:

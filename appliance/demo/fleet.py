@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from queue import Empty, SimpleQueue
+from queue import Empty, Queue
 
 from appliance.demo.child import Appliance
 from appliance.demo.policies import DemoPolicy
@@ -25,8 +25,8 @@ class FleetManager:
     def __init__(self, client: Session, appliance: Appliance) -> None:
         self._client = client
         self._appliance = appliance
-        self._online: SimpleQueue[bytes] = SimpleQueue()
-        self._states: SimpleQueue[bytes] = SimpleQueue()
+        self._online: Queue[bytes] = Queue()
+        self._states: Queue[bytes] = Queue()
         topics = client.topics
         client.watch(
             topics.appliance_status(appliance.name),
@@ -63,7 +63,7 @@ class FleetManager:
             if missing.get(state.tenant) == state.version:
                 del missing[state.tenant]
 
-    def _next(self, messages: SimpleQueue[bytes], deadline_s: float, complaint: str) -> bytes:
+    def _next(self, messages: Queue[bytes], deadline_s: float, complaint: str) -> bytes:
         started_s = time.monotonic()
         while time.monotonic() < deadline_s:
             self._appliance.check()

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from queue import Empty, SimpleQueue
+from queue import Empty, Queue
 from tempfile import TemporaryDirectory
 
 from typing_extensions import Self
@@ -69,7 +69,7 @@ class Scene:
         """Where a browser finds the dashboard, None where it is not installed."""
         exits = len(engine.stages)
         self.tallies = {tenant: TenantTally(exits=exits) for tenant in TENANTS}
-        self._replies: SimpleQueue[tuple[str, Reply, str]] = SimpleQueue()
+        self._replies: Queue[tuple[str, Reply, str]] = Queue()
         self._sensors: list[Sensor] = []
         self._parts = ExitStack()
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from queue import Empty, SimpleQueue
+from queue import Empty, Queue
 
 from appliance.errors import LoadError
 from appliance.messages import POLICY_STATE, PolicyState
@@ -35,7 +35,7 @@ def in_force(
     A policy that is brought is pushed; one of a tenant that had none is removed again at the end.
     Raises LoadError where a tenant has no policy, or the appliance turns one away.
     """
-    states: SimpleQueue[PolicyState] = SimpleQueue()
+    states: Queue[PolicyState] = Queue()
 
     def received(_topic: str, payload: bytes, _retained: bool) -> None:  # noqa: FBT001
         if payload:
@@ -61,7 +61,7 @@ def in_force(
             client.publish(client.topics.policy_set(name), b"")
 
 
-def _gather(states: SimpleQueue[PolicyState]) -> dict[str, Tenant]:
+def _gather(states: Queue[PolicyState]) -> dict[str, Tenant]:
     """The tenants that appliances report in what the broker had retained."""
     found: dict[str, Tenant] = {}
     while True:
@@ -75,7 +75,7 @@ def _gather(states: SimpleQueue[PolicyState]) -> dict[str, Tenant]:
             )
 
 
-def _push(client: Session, name: str, document: bytes, states: SimpleQueue[PolicyState]) -> Tenant:
+def _push(client: Session, name: str, document: bytes, states: Queue[PolicyState]) -> Tenant:
     client.publish(client.topics.policy_set(name), document)
     deadline_s = time.monotonic() + ANSWER_S
     while (left_s := deadline_s - time.monotonic()) > 0.0:

@@ -9,6 +9,9 @@ from math import inf
 from appliance.messages import Result
 from tests.faults.history import Heard, History, Row
 
+NOTHING_J = -1e-9
+"""What is left of a sum that is nothing: floats do not come out to the last bit."""
+
 
 def disagreements(history: History) -> Iterator[str]:
     """What is said in one place and not, or otherwise, in another."""
@@ -87,7 +90,7 @@ def _of_policies(history: History) -> Iterator[str]:
 
 def _of_joules(history: History) -> Iterator[str]:
     for entry in history.ledger:
-        if min(entry.reported_j, entry.measured_j, entry.modelled_j) < 0:
+        if min(entry.reported_j, entry.measured_j, entry.modelled_j) < NOTHING_J:
             yield f"the ledger has less than nothing for {entry.account}"
     if history.appliance_killed:
         return
