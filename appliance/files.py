@@ -1,4 +1,4 @@
-"""Files that change places, so that a power cut leaves the one or the other, whole."""
+"""Files that change places, so that whoever reads finds the one or the other, whole."""
 
 from __future__ import annotations
 
@@ -8,6 +8,13 @@ from pathlib import Path
 
 BESIDE = ("-wal", "-shm", "")
 """What SQLite keeps beside a database, and it: in the order in which they may be moved."""
+
+
+def write(target: Path, content: bytes) -> None:
+    """Writes what may be lost in a power cut in the place of what was there. Raises OSError."""
+    partial = beside(target, ".partial")
+    partial.write_bytes(content)
+    partial.replace(target)
 
 
 def put(source: Path, target: Path) -> None:

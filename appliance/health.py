@@ -10,6 +10,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 from typing_extensions import Self
 
+from appliance import files
 from appliance.errors import ServiceError
 
 _log = logging.getLogger(__name__)
@@ -55,10 +56,8 @@ class HealthFile:
             self.latest = health
             if self._path is None:
                 return
-            partial = self._path.with_name(f"{self._path.name}.partial")
             try:
-                partial.write_bytes(_HEALTH.dump_json(health))
-                partial.replace(self._path)
+                files.write(self._path, _HEALTH.dump_json(health))
             except OSError as error:
                 self._complain(error)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
+from appliance import files
 from appliance.engine import Engine
 from appliance.errors import EngineError
 
@@ -62,10 +63,8 @@ class Openings:
     def _write(self, deaths: dict[str, tuple[str, int]]) -> None:
         if self._path is None:
             return
-        partial = self._path.with_name(f"{self._path.name}.partial")
         try:
-            partial.write_bytes(_DEATHS.dump_json(deaths))
-            partial.replace(self._path)
+            files.write(self._path, _DEATHS.dump_json(deaths))
         except OSError as error:
             _log.warning("it cannot be noted which engines are opened: %s", error)
 

@@ -239,16 +239,7 @@ def test_serving_with_compile_auto_builds_before_it_goes_online(
         "DELEN_METER": "modelled",
     }
 
-    with subprocess.Popen(
-        [sys.executable, "-m", "appliance.cli", "serve"],
-        env={**os.environ, **environment},
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stderr is not None
-        first = process.stderr.readline()
-        process.terminate()
-        process.stderr.read()
+    first, _, _ = ended_after_its_first_line("-m", "appliance.cli", "serve", **environment)
 
     assert "no TensorRT plans are built: tensorrt does not load" in first
 
@@ -270,8 +261,17 @@ def test_a_signal_ends_what_builds_plans_at_the_start(tmp_path: Path) -> None:
     tiny_engine(tmp_path / "engines" / "tiny")
     environment = {"DELEN_COMPILE": "auto", "DELEN_ENGINES": str(tmp_path / "engines")}
 
+    first, rest, code = ended_after_its_first_line("-c", BUILDS_FOR_EVER, **environment)
+
+    assert "building TensorRT plans of tiny" in first
+    assert "stopped while TensorRT plans were built" in rest
+    assert code == 0
+
+
+def ended_after_its_first_line(*arguments: str, **environment: str) -> tuple[str, str, int]:
+    """What a Python process says on standard error, first and then, and its exit code."""
     with subprocess.Popen(
-        [sys.executable, "-c", BUILDS_FOR_EVER],
+        [sys.executable, *arguments],
         env={**os.environ, **environment},
         stderr=subprocess.PIPE,
         text=True,
@@ -280,10 +280,7 @@ def test_a_signal_ends_what_builds_plans_at_the_start(tmp_path: Path) -> None:
         first = process.stderr.readline()
         process.terminate()
         rest = process.stderr.read()
-
-    assert "building TensorRT plans of tiny" in first
-    assert "stopped while TensorRT plans were built" in rest
-    assert process.returncode == 0
+    return first, rest, process.returncode
 
 
 def test_delen_run_takes_the_backend_that_is_named(engine: Engine) -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
+from appliance import files
+
 _log = logging.getLogger(__name__)
 
 _TOPICS = TypeAdapter(set[str])
@@ -42,11 +44,9 @@ class AnnouncedFile:
             return set()
 
     def _write(self) -> None:
-        partial = self._path.with_name(f"{self._path.name}.partial")
         try:
             if self.topics:
-                partial.write_bytes(_TOPICS.dump_json(self.topics))
-                partial.replace(self._path)
+                files.write(self._path, _TOPICS.dump_json(self.topics))
             else:
                 self._path.unlink(missing_ok=True)
         except OSError as error:

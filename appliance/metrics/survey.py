@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from concurrent import futures
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from appliance.agreement import AgreementEstimate
@@ -141,13 +142,10 @@ class Survey:
     def _ask_executor(self) -> None:
         if self._asked_s is not None and self._sources.clock() - self._asked_s < LEAST_AGE_S:
             return
-        try:
+        # Where it hangs, what it last said is told again, and its age shows it.
+        with suppress(futures.TimeoutError):
             self._executor = self._sources.loop.call(self._look, patience_s=PATIENCE_S)
-        except futures.TimeoutError:
-            # It hangs: what it last said is told again, and its age shows it.
-            pass
-        finally:
-            self._asked_s = self._sources.clock()
+        self._asked_s = self._sources.clock()
 
     def _look(self) -> ExecutorState:
         """In the executor's thread."""
